@@ -1,0 +1,201 @@
+"""The written forms of identifiers in a manifest: URLs, DOIs, ORCID iDs, SPDX licences, axes.
+
+Each check is a plain function that returns the text it was given or raises PydanticCustomError,
+whose message says what is expected. The regular expressions are in the common subset of Rust's,
+ECMAScript's and Python's, so that the JSON Schema repeats them to the letter.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import PydanticCustomError
+
+from aiod.words import nearest
+
+SCHEMES = ("https", "http", "file")
+URL = r"^https?://[^\s/@?#\\]+([/?#][^\s]*)?$"
+DOI = r"^10\.[0-9]{4,9}/[^\s]+$"
+ORCID = r"^[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{3}[0-9X]$"
+SHA256 = r"^[0-9a-f]{64}$"
+EMAIL = r"^[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+$"
+GITHUB = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
+FAMILY_SLUG = r"^[a-z][a-z0-9_]*$"
+VERSION_SLUG = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$"
+VERSION_NAME = r"^[^/\\\x00-\x1f\x7f]+$"
+ARG_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+AXES = r"^[TCZYX]{2,5}$"
+AXES_ECMA = r"^(?=.*Y)(?=.*X)(?!.*(.).*\1)[TCZYX]{2,5}$"
+
+# Every pattern in words: what `aiod validate` says is expected.
+IN_WORDS = {
+    URL: "a whole URL that starts with https:// (or http://)",
+    DOI: 'a bare DOI such as "10.1038/s41592-020-01018-x"',
+    ORCID: 'a bare ORCID iD such as "0000-0002-1825-0097"',
+    SHA256: "a SHA-256 hash: 64 hexadecimal digits, lower case",
+    EMAIL: "an e-mail address",
+    GITHUB: "a GitHub user name, without @ and URL",
+    FAMILY_SLUG: "lower-case letters, digits and _ (first a letter), as it names the runner",
+    VERSION_SLUG: "letters, digits, '.', '_' and '-', as it names folders",
+    VERSION_NAME: "a name without slashes and control characters",
+    ARG_NAME: "a Python argument name: letters, digits and _",
+    AXES: "letters of TCZYX, upper case, Y and X among them",
+}
+
+# Device names that Windows refuses as file names, whatever the extension.
+_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
+_URL = re.compile(URL)
+
+
+def check_location(text: str) -> str:
+    """A URL of a known scheme, or a path. One letter before a colon is a Windows drive."""
+    if not text.strip():
+        raise PydanticCustomError("empty-location", "an empty text", {"expected": _LOCATION})
+    if text != text.strip() or "\0" in text:
+        raise PydanticCustomError(
+            "location", "a text with spaces around it or a NUL in it", {"expected": _LOCATION}
+        )
+    match = _SCHEME.match(text)
+    if match is None:
+        return text
+    scheme = match[1].lower()
+    if scheme not in SCHEMES:
+        close = nearest(scheme, SCHEMES)
+        raise PydanticCustomError(
+            "unknown-scheme",
+            "{found}",
+            {
+                "found": f'the scheme "{match[1]}:"',
+                "expected": "https://, http://, file:// or a path",
+                "hint": f"did you mean {close[0]}://?" if close else None,
+            },
+        )
+    if scheme == "file":
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise PydanticCustomError(
+                "location", "a file URL that names no path of this machine",
+                {"expected": "file:///absolute/path"},
+            )  # fmt: skip
+        return text
+    return check_url(text)
+
+
+_LOCATION = "a URL (https://…) or a path"
+
+
+def check_url(text: str) -> str:
+    """An http(s) URL with a host and, if any, a port that is a number; no user or password."""
+    try:
+        parts = urlsplit(text)
+        well_formed = bool(_URL.match(text) and parts.hostname and parts.port != 0)
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        raise PydanticCustomError("url", "not a whole URL", {"expected": IN_WORDS[URL]})
+    return text
+
+
+def check_axes(text: str) -> str:
+    """Letters of TCZYX, no repeats, Y and X among them."""
+    problem = None
+    if not text or set(text) - set("TCZYX"):
+        problem = "letters other than T, C, Z, Y and X" if text else "no axes"
+    elif len(set(text)) != len(text):
+        problem = "a repeated letter"
+    elif not {"Y", "X"} <= set(text):
+        problem = "no Y or no X"
+    if problem:
+        upper = text.upper()
+        mended = bool(upper) and not set(upper) - set("TCZYX") and len(set(upper)) == len(upper)
+        raise PydanticCustomError(
+            "axes",
+            "{found}",
+            {
+                "found": problem,
+                "expected": IN_WORDS[AXES] + ", each once",
+                "hint": f'did you mean "{upper}"?' if mended and upper != text else None,
+            },
+        )
+    return text
+
+
+def check_orcid(text: str) -> str:
+    """An ORCID iD with the right check digit (ISO 7064 MOD 11-2, as orcid.org documents it)."""
+    if re.match(ORCID, text):
+        total = 0
+        for digit in text.replace("-", "")[:-1]:
+            total = (total + int(digit)) * 2
+        check = (12 - total % 11) % 11
+        if text[-1] == ("X" if check == 10 else str(check)):
+            return text
+        raise PydanticCustomError(
+            "orcid", "an ORCID iD whose check digit is wrong",
+            {"expected": "the iD as orcid.org shows it", "hint": "compare each digit"},
+        )  # fmt: skip
+    bare = re.search(ORCID[1:-1], text)
+    raise PydanticCustomError(
+        "orcid", "not an ORCID iD",
+        {"expected": IN_WORDS[ORCID], "hint": f'write "{bare[0]}"' if bare else None},
+    )  # fmt: skip
+
+
+def check_doi(text: str) -> str:
+    """A bare DOI, without resolver and without `doi:`."""
+    if re.match(DOI, text):
+        return text
+    bare = re.search(DOI[1:-1], text)
+    raise PydanticCustomError(
+        "doi", "not a bare DOI",
+        {"expected": IN_WORDS[DOI], "hint": f'write "{bare[0]}"' if bare else None},
+    )  # fmt: skip
+
+
+def check_licence(text: str) -> str:
+    """An SPDX licence expression, spelled as SPDX spells it (https://spdx.org/licenses)."""
+    # Imported here: the list of licences is only needed where a manifest names one.
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        canonical: str | None = canonicalize_license_expression(text)
+    except (InvalidLicenseExpression, RecursionError, ValueError):
+        close = nearest(text.replace(" ", "-"), _spdx_ids(), count=3)
+        canonical = None
+    if canonical == text:
+        return text
+    close = [canonical] if canonical else close
+    raise PydanticCustomError(
+        "licence",
+        "not an SPDX licence id",
+        {
+            "expected": "an id of spdx.org/licenses, or LicenseRef-… for a licence of its own",
+            "hint": f"did you mean {' or '.join(map(repr, close))}?" if close else None,
+        },
+    )
+
+
+@cache
+def _spdx_ids() -> tuple[str, ...]:
+    try:
+        from packaging.licenses._spdx import LICENSES
+    except ImportError:  # a private table: without it only the did-you-mean is lost
+        return ()
+    return tuple(entry["id"] for entry in LICENSES.values())
+
+
+def check_version_slug(text: str) -> str:
+    """A slug that names a folder on every system."""
+    if not re.match(VERSION_SLUG, text) or ".." in text or _RESERVED.match(text):
+        raise PydanticCustomError(
+            "slug", "not safe as the name of a folder", {"expected": IN_WORDS[VERSION_SLUG]}
+        )
+    return text
+
+
+def is_scalar(value: Any) -> bool:
+    """Whether `value` is one of JSON's single values other than null."""
+    return isinstance(value, str | int | float)  # a bool is an int

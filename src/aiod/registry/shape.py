@@ -1,0 +1,60 @@
+"""Which model of the schema stands at which path of a manifest."""
+
+from __future__ import annotations
+
+import typing
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any
+
+from pydantic import BaseModel
+
+from aiod.registry.jsontext import Path
+from aiod.registry.schema import Manifest
+
+
+@cache
+def fields_of(model: type[BaseModel]) -> dict[str, str]:
+    """The keys that an object of this model may have, in their canonical order -> description."""
+    return {
+        field.alias or name: field.description or "" for name, field in model.model_fields.items()
+    }
+
+
+def model_at(path: Path) -> type[BaseModel] | None:
+    """The model of the object at `path`; None where there is a list, a table by name, a value."""
+    annotation: Any = Manifest
+    for step in path:
+        annotation = _below(annotation, step)
+    return annotation if _is_model(annotation) else None
+
+
+def _below(annotation: Any, step: str | int) -> Any:
+    if _is_model(annotation):
+        for name, field in annotation.model_fields.items():
+            if (field.alias or name) == step:
+                return _core(field.annotation)
+        return None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (list, dict) and isinstance(step, int) == (origin is list):
+        return _core(arguments[-1])
+    return None
+
+
+def _core(annotation: Any) -> Any:
+    """Without Annotated and Optional; of a union, the part that has a shape of its own."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _core(arguments[0])
+    if origin in (UnionType, typing.Union):
+        parts = [_core(part) for part in arguments]
+        return next((part for part in parts if _has_shape(part)), None)
+    return annotation
+
+
+def _has_shape(annotation: Any) -> bool:
+    return _is_model(annotation) or typing.get_origin(annotation) in (list, dict)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

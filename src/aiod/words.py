@@ -1,0 +1,97 @@
+"""Small pure helpers for names and sentences."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+# Characters that a terminal obeys instead of showing: C0 and C1 controls, and the marks that
+# reorder text. Whatever comes from a manifest or a server passes through `printable` first.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` with control characters, reordering marks and lone surrogates written as ``\\uXXXX``.
+
+    >>> printable("red \\x1b[31mtext")
+    'red \\\\u001b[31mtext'
+    """
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def nearest(word: str, candidates: Iterable[str], count: int = 1) -> list[str]:
+    """The `count` candidates most like `word`, best first; letter case is no difference.
+
+    >>> nearest("Nuclie", ["cyto", "nuclei"])
+    ['nuclei']
+    """
+    folded: dict[str, str] = {}
+    for candidate in candidates:
+        folded.setdefault(candidate.casefold(), candidate)
+    close = difflib.get_close_matches(word.casefold(), folded, n=count, cutoff=0.6)
+    return [folded[match] for match in close]
+
+
+def listing(words: Iterable[str], conjunction: str = "or") -> str:
+    """Words as a person lists them.
+
+    >>> listing(["a", "b", "c"])
+    'a, b or c'
+    """
+    *rest, last = list(words) or ["nothing"]
+    return f"{', '.join(rest)} {conjunction} {last}" if rest else last
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "model"), counted(3, "family", "families")
+    ('1 model', '3 families')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def ordinal(number: int) -> str:
+    """1 -> '1st', 2 -> '2nd', 11 -> '11th'."""
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
+
+
+def byte_size(count: int) -> str:
+    """A number of bytes for people, in powers of 1000.
+
+    >>> byte_size(26_600_000)
+    '26.6 MB'
+    """
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 999.95 or unit == "TB":
+            break
+    return f"{size:.1f} {unit}"
+
+
+def _ascii(name: str) -> str:
+    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+
+
+def family_slug(name: str) -> str:
+    """The `short_name` that a family's name stands for: a Python identifier, or ''.
+
+    >>> family_slug("Cellpose-SAM")
+    'cellpose_sam'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", _ascii(name)).strip("_")
+
+
+def version_slug(name: str) -> str:
+    """The slug that a version's name stands for: safe as a file name, or ''.
+
+    >>> version_slug("MitoNet Mini v1")
+    'mitonet_mini_v1'
+    """
+    return re.sub(r"[^a-z0-9._-]+", "_", _ascii(name)).strip("_.")
