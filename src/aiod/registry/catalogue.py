@@ -1,0 +1,325 @@
+"""The registry as a program sees it: all layers together, read-only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from aiod.errors import ManifestError, UnknownModelError
+from aiod.files import reason
+from aiod.registry.index import Signature, index_layer, signature_of
+from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
+from aiod.registry.locations import WeightsLocation, resolve
+from aiod.registry.merge import Family, Model, Source
+from aiod.registry.problems import Problem
+from aiod.registry.tasks import TASK_NAMES, read_tasks
+from aiod.words import listing, nearest
+
+if TYPE_CHECKING:
+    from aiod.registry.schema import Manifest, Metadata, Parameter, TaskEntry
+
+
+def load(registries: Iterable[Path | str] = ()) -> Registry:
+    """Read all layers: the shipped one, the configured ones, then the folders `registries`.
+
+    A file that cannot be used is passed over and reported in `Registry.problems`; so is a
+    configured layer that cannot be read. Raises ManifestError for a folder of `registries` that
+    is no layer, and UsageError for a config file that makes no sense.
+
+    >>> registry = load()
+    >>> registry.get("cellpose/cyto3").id
+    'cellpose/cyto3/cyto'
+    """
+    named = [Path(folder).absolute() for folder in registries]
+    problems: list[Problem] = []
+    usable: list[Layer] = []
+    for layer in find_layers(named):
+        try:
+            check_layer(layer)
+        except ManifestError as error:
+            if layer.folder in named:
+                raise
+            problems.append(_problem(layer.folder, "layer", str(error), "a folder of manifests"))
+        else:
+            usable.append(layer)
+    tasks = _all_tasks(usable, problems)
+    sources: dict[str, list[Source]] = {}
+    for layer in usable:
+        seen: dict[str, Path] = {}
+        for entry in _entries(layer, tasks, problems):
+            if entry.family is None:
+                problems += entry.problems()
+            elif entry.family in seen:
+                problems.append(
+                    _problem(entry.path, "duplicate-family",
+                             f'the short_name "{entry.family}", which {seen[entry.family].name} has',
+                             "one file a family in a layer")
+                )  # fmt: skip
+            else:
+                seen[entry.family] = entry.path
+                sources.setdefault(entry.family, []).append(Source(layer, entry))
+    return Registry(tuple(usable), tasks, sources, tuple(problems))
+
+
+class Registry:
+    """Every model of every layer. Nothing in it changes once it is loaded.
+
+    Iterating gives :class:`Model` values, also those that this user cannot reach.
+    """
+
+    def __init__(
+        self,
+        layers: tuple[Layer, ...],
+        tasks: Mapping[str, str],
+        sources: Mapping[str, list[Source]],
+        problems: tuple[Problem, ...],
+    ) -> None:
+        self.layers = layers
+        self.tasks = MappingProxyType(dict(tasks))
+        self.problems = problems
+        self._sources = {name: tuple(found) for name, found in sources.items()}
+        self._made: dict[str, Family] = {}
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Short names, in the order of the layers and of their files."""
+        return tuple(self._sources)
+
+    def __iter__(self) -> Iterator[Model]:
+        for name in self._sources:
+            yield from self.family(name).models
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, model_id: object) -> bool:
+        try:
+            self.get(str(model_id))
+        except UnknownModelError:
+            return False
+        return True
+
+    def family(self, short_name: str) -> Family:
+        """A family as all its layers make it. Raises UnknownModelError."""
+        if short_name not in self._sources:
+            close = nearest(short_name, self._sources, count=3)
+            raise UnknownModelError(
+                f'There is no model family "{short_name}".',
+                hint=f"did you mean {listing(close)}?" if close else "`aiod list` shows all models",
+            )
+        if short_name not in self._made:
+            self._made[short_name] = Family(short_name, self._sources[short_name])
+        return self._made[short_name]
+
+    def get(self, model_id: str) -> Model:
+        """The model called ``family/version/task``.
+
+        The version goes by name or slug; a part may be left out from the right where there is
+        only one. Raises UnknownModelError, which lists the nearest right ids.
+        """
+        family_name, _, rest = model_id.partition("/")
+        version, _, task = rest.partition("/")
+        models = self.family(family_name).models
+        if version:
+            found = [model for model in models if version in (model.version, model.slug)]
+            if not found:
+                raise _unknown(model_id, f'"{family_name}" has no version "{version}"', models)
+            models = tuple(found)
+        if task:
+            found = [model for model in models if model.task == task]
+            if not found:
+                raise _unknown(model_id, f'"{family_name}/{version}" has no task "{task}"', models)
+            models = tuple(found)
+        if len(models) > 1:
+            missing = "task" if version else "version"
+            raise UnknownModelError(
+                f'"{model_id}" leaves the {missing} open.',
+                details=[model.id for model in models],
+                hint="name one of these",
+            )
+        return models[0]
+
+    def filter(
+        self,
+        *,
+        task: str | None = None,
+        axes: str | None = None,
+        text: str | None = None,
+        reachable: bool | None = None,
+    ) -> tuple[Model, ...]:
+        """Models for a task, with these axes (in any order), whose words contain all of `text`'s.
+
+        `reachable` True leaves out models that this user cannot reach, False all others.
+        Raises UnknownModelError for a task that there is not.
+        """
+        if task is not None and task not in self.tasks:
+            close = nearest(task, self.tasks)
+            raise UnknownModelError(
+                f'There is no task "{task}".',
+                hint=f'did you mean "{close[0]}"?' if close else f"one of {listing(self.tasks)}",
+            )
+        words = (text or "").casefold().split()
+        return tuple(
+            model for model in self
+            if (task is None or model.task == task)
+            and (axes is None or (model.axes and set(model.axes) == set(axes.upper())))
+            and (not words or self._speaks_of(model, words))
+            and (reachable is None or model.reachable == reachable)
+        )  # fmt: skip
+
+    def params_for(self, model: Model | str) -> tuple[Parameter, ...]:
+        """The parameters of a model: its task's own, else its family's."""
+        family, model, origin = self._origin(model)
+        own = self._task(family, model, origin).params
+        if own is not None:
+            return tuple(own)
+        for index in range(origin, -1, -1):
+            params = self._manifest(family, index).params
+            if params is not None:
+                return tuple(params)
+        return ()
+
+    def metadata_for(self, model: Model | str) -> Metadata:
+        """The metadata of a model: field by field its task's, its version's, its family's."""
+        from aiod.registry.schema import Metadata
+
+        family, model, origin = self._origin(model)
+        given: dict[str, Any] = {}
+        for index in range(origin, -1, -1):
+            manifest = self._manifest(family, index)
+            name = family.name_in(model, index)
+            version = manifest.versions[name] if name is not None else None
+            task = version.tasks.get(model.task) if version and index == origin else None
+            for block in (task and task.metadata, version and version.metadata, manifest.metadata):
+                if block:
+                    for field in block.model_fields_set:
+                        given.setdefault(field, getattr(block, field))
+        return Metadata.model_construct(_fields_set=set(given), **given)
+
+    def locations_for(self, model: Model | str) -> tuple[WeightsLocation, ...]:
+        """Where the weights of a model lie, the first to try first; empty for an algorithm."""
+        family, model, origin = self._origin(model)
+        if not model.needs_weights:
+            return ()
+        found: dict[str, WeightsLocation] = {}
+        for index, name in family.origins(model)[1]:
+            layer = family.sources[index].layer
+            manifest = self._manifest(family, index)
+            for item in _entries_of(manifest.versions[name].tasks[model.task]):
+                config = item["config_path"] or self._family_config(family, index)
+                place = resolve(item["location"], layer.manifests)
+                found.setdefault(
+                    str(place),
+                    WeightsLocation(
+                        weights=place,
+                        config=resolve(config, layer.manifests) if config else None,
+                        sha256=item["sha256"], size=item["size"], layer=layer.name,
+                    ),
+                )  # fmt: skip
+        return tuple(found.values())
+
+    def default_config(self, model: Model | str) -> dict[str, Any]:
+        """What a runner is called with when a user changes nothing: argument -> value."""
+        return {
+            parameter.arg_name or parameter.name: default_of(parameter)
+            for parameter in self.params_for(model)
+        }
+
+    def manifest_files(self, model: Model | str) -> tuple[tuple[str, Path], ...]:
+        """Layer and file of each manifest that has a say in a model, the defining one last."""
+        family, _, origin = self._origin(model)
+        return tuple((source.layer.name, source.entry.path) for source in family.sources[: origin + 1])
+
+    def manifests_of(self, short_name: str) -> tuple[tuple[Layer, Manifest], ...]:
+        """The manifests that make up a family, in the order of the layers."""
+        family = self.family(short_name)
+        return tuple(
+            (source.layer, self._manifest(family, index))
+            for index, source in enumerate(family.sources)
+        )
+
+    def _origin(self, model: Model | str) -> tuple[Family, Model, int]:
+        found = self.get(model.id if isinstance(model, Model) else model)
+        family = self.family(found.family)
+        return family, found, family.origins(found)[0]
+
+    def _task(self, family: Family, model: Model, index: int) -> TaskEntry:
+        name = family.name_in(model, index)
+        return self._manifest(family, index).versions[str(name)].tasks[model.task]
+
+    def _manifest(self, family: Family, index: int) -> Manifest:
+        entry = family.sources[index].entry
+        return _read_manifest(entry.path, entry.signature, tuple(self.tasks))
+
+    def _family_config(self, family: Family, index: int) -> str | None:
+        manifest = self._manifest(family, index)
+        return manifest.config or manifest.config_path
+
+    def _speaks_of(self, model: Model, words: list[str]) -> bool:
+        spoken = " ".join(
+            (model.id, model.family_name, model.version, self.tasks[model.task],
+             model.description, self.family(model.family).description, *model.keywords)
+        ).casefold()  # fmt: skip
+        return all(word in spoken for word in words)
+
+
+def default_of(parameter: Parameter) -> Any:
+    """The value of a parameter that nobody has changed: of choices the default, else the first."""
+    if isinstance(parameter.value, list):
+        return parameter.value[0] if parameter.default is None else parameter.default
+    return parameter.value
+
+
+@lru_cache(maxsize=256)
+def _read_manifest(path: Path, signature: Signature, tasks: tuple[str, ...]) -> Manifest:
+    """A manifest as it was when the registry was loaded. Raises ManifestError if it changed."""
+    from aiod.registry.manifest import read_manifest
+
+    manifest = read_manifest(path, dict.fromkeys(tasks, ""))
+    if signature_of(path.stat()) != signature:
+        raise ManifestError(
+            f"{path} has changed since the registry was loaded.", hint="load the registry again"
+        )
+    return manifest
+
+
+def _entries_of(entry: TaskEntry) -> list[dict[str, Any]]:
+    if entry.location is not None:
+        return [{"location": entry.location, "config_path": entry.config_path,
+                 "sha256": None, "size": None}]  # fmt: skip
+    return [item.model_dump() for item in entry.locations or ()]
+
+
+def _all_tasks(layers: list[Layer], problems: list[Problem]) -> dict[str, str]:
+    tasks = dict(TASK_NAMES)
+    for layer in layers:
+        if layer is not SHIPPED and layer.tasks_file.exists():
+            try:
+                tasks.update(read_tasks(layer.tasks_file))
+            except ManifestError as error:
+                expected = 'an object such as {"nuclei": "Nuclei"}'
+                problems.append(_problem(layer.tasks_file, "tasks", str(error), expected))
+    return tasks
+
+
+def _entries(layer: Layer, tasks: Mapping[str, str], problems: list[Problem]) -> Iterable[Any]:
+    try:
+        return index_layer(layer, tasks)
+    except OSError as error:  # it could be listed a moment ago
+        problems.append(_problem(layer.folder, "layer", reason(error), "a readable folder"))
+        return ()
+
+
+def _problem(path: Path, code: str, found: str, expected: str) -> Problem:
+    return Problem("error", code, os.fspath(path), 1, 1, 1, "", found, expected)
+
+
+def _unknown(asked: str, what: str, models: tuple[Model, ...]) -> UnknownModelError:
+    ids = [model.id for model in models]
+    close = nearest(asked, ids, count=5) or ids[:5]
+    return UnknownModelError(f"{what}.", details=["the nearest ids are:", *close],
+                             hint="`aiod list` shows all models")  # fmt: skip

@@ -1,0 +1,213 @@
+"""What each manifest of a layer holds, in brief, kept on disk so that a second start is quick.
+
+The index is a finding aid for lists and searches only. Whatever is used - parameters, weights,
+licences - is read from the manifest itself and validated when it is asked for. An entry is good
+as long as its file's size, times and number on disk are those it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiod.errors import AiodError
+from aiod.files import read_text, write_atomically
+from aiod.registry.jsontext import IrregularJSON, parse
+from aiod.registry.layers import Layer
+from aiod.registry.problems import Problem
+from aiod.registry.rules import needs_weights, short_name_of, slug_of
+from aiod.registry.settings import cache_folder
+from aiod.registry.tasks import TASKS_FILE
+
+log = logging.getLogger(__name__)
+
+_FORMAT = 1
+_MAX_INDEX_BYTES = 500_000_000
+# A file written this shortly before the index may change again without a new time.
+_RACY_NANOSECONDS = 2_000_000_000
+
+Signature = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One manifest file: what it was like when read, its family, and its summary as JSON.
+
+    `family` is None for a file that cannot be used; its summary is then a list of problems.
+    """
+
+    path: Path
+    signature: Signature
+    family: str | None
+    body: str
+
+    def summary(self) -> dict[str, Any]:
+        """Name, description and versions of the family: see :func:`summarise`."""
+        summary: dict[str, Any] = json.loads(self.body)
+        return summary
+
+    def problems(self) -> list[Problem]:
+        """Why the file cannot be used; empty for a good one."""
+        return [] if self.family is not None else [Problem(**item) for item in json.loads(self.body)]
+
+
+def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
+    """The entries of a layer in the order of their file names. Raises OSError."""
+    files = _manifest_files(layer.manifests)
+    store = cache_folder() / "indexes" / f"{_digest(str(layer.folder))}.jsonl"
+    started = time.time_ns()
+    known = _read(store, layer, tasks)
+    entries: list[Entry] = []
+    changed = len(known) != len(files)
+    for name, signature in files:
+        entry = known.get(name)
+        if entry is None or entry.signature != signature:
+            entry = read_entry(layer.manifests / name, signature, tasks)
+            changed = True
+        entries.append(entry)
+    if changed:
+        _write(store, layer, tasks, entries, started)
+    return entries
+
+
+def signature_of(status: os.stat_result) -> Signature:
+    """What changes when a file does: size, times of content and of node, number on disk."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def read_entry(path: Path, signature: Signature, tasks: Mapping[str, str]) -> Entry:
+    """Read and validate one manifest."""
+    # The schema takes longer to import than an index to read: only where a file must be judged.
+    from aiod.registry.explain import explain
+    from aiod.registry.schema import MAX_MANIFEST_BYTES, Manifest
+
+    text = ""
+    try:
+        text = read_text(path, limit=MAX_MANIFEST_BYTES)
+        document = parse(text)
+        Manifest.model_validate(document, context={"tasks": tasks})
+    except AiodError as error:
+        problems = [unreadable(path, error)]
+    except (IrregularJSON, ValueError):
+        problems = explain(text, str(path), tasks, lint=False)
+    else:
+        body = json.dumps(summarise(document), ensure_ascii=False, separators=(",", ":"))
+        return Entry(path, signature, short_name_of(document), body)
+    return Entry(path, signature, None, json.dumps([_plain(problem) for problem in problems]))
+
+
+def unreadable(path: Path, error: AiodError) -> Problem:
+    """A file that cannot even be read, as a problem."""
+    return Problem("error", "unreadable", str(path), 1, 1, 1, "", str(error), "a readable file")
+
+
+def summarise(document: dict[str, Any]) -> dict[str, Any]:
+    """The part of a valid manifest that lists, searches and ids need."""
+    metadata = document["metadata"]
+    return {
+        "name": document["name"],
+        "description": metadata["description"],
+        "keywords": metadata.get("keywords") or [],
+        "status": _state(metadata),
+        "versions": {
+            name: {
+                "slug": slug_of(name, version),
+                "axes": version.get("axes"),
+                **_described(version.get("metadata")),
+                "tasks": {
+                    task: {
+                        "own": entry.get("params") is not None or entry.get("metadata") is not None,
+                        "weights": needs_weights(entry, version),
+                        "locations": _location_texts(entry),
+                        **_described(entry.get("metadata")),
+                    }
+                    for task, entry in version["tasks"].items()
+                },
+            }
+            for name, version in document["versions"].items()
+        },
+    }
+
+
+def _described(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    if not metadata:
+        return {}
+    found = {"description": metadata["description"], "status": _state(metadata)}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _state(metadata: dict[str, Any]) -> str | None:
+    status = metadata.get("status")
+    return status["state"] if isinstance(status, dict) else status
+
+
+def _location_texts(entry: dict[str, Any]) -> list[str]:
+    if entry.get("location") is not None:
+        return [entry["location"]]
+    return [item["location"] for item in entry.get("locations") or ()]
+
+
+def _manifest_files(folder: Path) -> list[tuple[str, Signature]]:
+    found = []
+    with os.scandir(folder) as items:
+        for item in items:
+            name = item.name
+            if name.endswith(".json") and name != TASKS_FILE and not name.startswith("."):
+                try:
+                    found.append((name, signature_of(item.stat())))
+                except OSError:  # a dangling link, or gone since: reading it will say so
+                    found.append((name, (0, 0, 0, 0)))
+    return sorted(found)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _context(layer: Layer, tasks: Mapping[str, str]) -> list[Any]:
+    """What, beside the files, the entries of an index depend on."""
+    import aiod
+
+    rules = sorted(Path(__file__).parent.glob("*.py"))
+    code = _digest("".join(f"{file.name}{file.stat().st_mtime_ns}" for file in rules))
+    return [_FORMAT, aiod.__version__, code, str(layer.folder), sorted(tasks)]
+
+
+def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entry]:
+    """The entries kept in `store` that may still be good; none where it is not to be trusted."""
+    try:
+        head, *bodies = read_text(store, limit=_MAX_INDEX_BYTES).split("\n")
+        context, written, rows = json.loads(head)
+        if context != _context(layer, tasks) or len(bodies) != len(rows):
+            return {}
+        return {
+            name: Entry(layer.manifests / name, (size, modified, changed, node), family, body)
+            for (name, size, modified, changed, node, family), body in zip(rows, bodies, strict=True)
+            if max(modified, changed) < written - _RACY_NANOSECONDS
+        }
+    except (AiodError, ValueError, TypeError, RecursionError):
+        return {}
+
+
+def _write(
+    store: Path, layer: Layer, tasks: Mapping[str, str], entries: list[Entry], written: int
+) -> None:
+    rows = [(entry.path.name, *entry.signature, entry.family) for entry in entries]
+    head = json.dumps([_context(layer, tasks), written, rows])
+    try:
+        write_atomically(store, "\n".join([head, *(entry.body for entry in entries)]))
+    except AiodError as error:  # a read-only cache: the next start is as slow as this one
+        log.debug("the index of %s is not kept: %s", layer.folder, error)
+
+
+def _plain(problem: Problem) -> dict[str, Any]:
+    plain = problem.as_dict()
+    del plain["message"]
+    return plain
