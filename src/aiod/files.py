@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import secrets
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from aiod.errors import AiodError
 
 
-def read_text(path: Path, *, limit: int) -> str:
+def read_bytes(path: Path | str, *, limit: int) -> bytes:
+    """The content of `path`, which may hold at most `limit` bytes.
+
+    Raises AiodError when the file is missing, unreadable or too large.
+    """
+    try:
+        # Not blocking: a pipe that lies where a file is expected is refused instead of waited for.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise AiodError(f"{path} is not a file.")
+            parts = [os.read(handle, min(status.st_size, limit) + 1)]
+            while parts[-1] and sum(map(len, parts)) <= limit:
+                parts.append(os.read(handle, 1 << 20))
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise AiodError(f"{path} cannot be read: {reason(error)}.") from error
+    raw = b"".join(parts)
+    if len(raw) > limit:
+        raise AiodError(f"{path} is larger than {limit:,} bytes, which no such file needs.")
+    return raw
+
+
+def read_text(path: Path | str, *, limit: int) -> str:
     """The UTF-8 text of `path`, which may hold at most `limit` bytes.
 
     Raises AiodError when the file is missing, unreadable, too large or not UTF-8.
     """
+    raw = read_bytes(path, limit=limit)
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(limit + 1)
-    except OSError as error:
-        raise AiodError(f"{path} cannot be read: {reason(error)}.") from error
-    if len(raw) > limit:
-        raise AiodError(f"{path} is larger than {limit:,} bytes, which no such file needs.")
-    try:
-        return raw.decode("utf-8-sig")
+        return raw.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise AiodError(
@@ -32,13 +54,13 @@ def read_text(path: Path, *, limit: int) -> str:
         ) from error
 
 
-def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) -> None:
+def write_atomically(path: Path, data: str | Iterable[bytes], *, mode: int | None = None) -> None:
     """Write `data` to `path` so that a reader sees the old file or the new one, never half of one.
 
     `mode` sets the permission bits; without it an existing file keeps its own and a new one gets
     what the process's umask allows. Raises AiodError when the folder cannot be written.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    parts = [data.encode()] if isinstance(data, str) else data
     target = path.resolve()  # a symlinked manifest stays a symlink
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
@@ -47,7 +69,7 @@ def write_atomically(path: Path, data: str | bytes, *, mode: int | None = None) 
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as stream:
-                stream.write(raw)
+                stream.writelines(parts)
                 stream.flush()
                 os.fsync(stream.fileno())
             if mode is not None:

@@ -76,7 +76,9 @@ def byte_size(count: int) -> str:
 
 
 def _ascii(name: str) -> str:
-    return unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    if not name.isascii():
+        name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return name.lower()
 
 
 def family_slug(name: str) -> str:
@@ -94,4 +96,7 @@ def version_slug(name: str) -> str:
     >>> version_slug("MitoNet Mini v1")
     'mitonet_mini_v1'
     """
-    return re.sub(r"[^a-z0-9._-]+", "_", _ascii(name)).strip("_.")
+    return _UNSAFE.sub("_", _ascii(name)).strip("_.")
+
+
+_UNSAFE = re.compile(r"[^a-z0-9._-]+")

@@ -90,8 +90,8 @@ class Registry:
         return tuple(self._sources)
 
     def __iter__(self) -> Iterator[Model]:
-        for name in self._sources:
-            yield from self.family(name).models
+        for family in self._families():
+            yield from family.models
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -114,6 +114,11 @@ class Registry:
         if short_name not in self._made:
             self._made[short_name] = Family(short_name, self._sources[short_name])
         return self._made[short_name]
+
+    def _families(self) -> Iterator[Family]:
+        """Every family; kept are only those that were asked for by name."""
+        for name, sources in self._sources.items():
+            yield self._made.get(name) or Family(name, sources)
 
     def get(self, model_id: str) -> Model:
         """The model called ``family/version/task``.
@@ -164,10 +169,10 @@ class Registry:
             )
         words = (text or "").casefold().split()
         return tuple(
-            model for model in self
+            model for family in self._families() for model in family.models
             if (task is None or model.task == task)
             and (axes is None or (model.axes and set(model.axes) == set(axes.upper())))
-            and (not words or self._speaks_of(model, words))
+            and (not words or self._speaks_of(model, family, words))
             and (reachable is None or model.reachable == reachable)
         )  # fmt: skip
 
@@ -259,10 +264,10 @@ class Registry:
         manifest = self._manifest(family, index)
         return manifest.config or manifest.config_path
 
-    def _speaks_of(self, model: Model, words: list[str]) -> bool:
+    def _speaks_of(self, model: Model, family: Family, words: list[str]) -> bool:
         spoken = " ".join(
             (model.id, model.family_name, model.version, self.tasks[model.task],
-             model.description, self.family(model.family).description, *model.keywords)
+             model.description, family.description, *model.keywords)
         ).casefold()  # fmt: skip
         return all(word in spoken for word in words)
 

@@ -121,6 +121,12 @@ def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True
     return sorted(problems, key=lambda problem: (problem.line, problem.column, problem.code))
 
 
+def say(item: ErrorDetails) -> str:
+    """One of pydantic's errors in words, for a value that stands in no file."""
+    _, found, expected, hint = _translate((*item["loc"],), item)
+    return f"{found}; expected {expected}" + (f" ({hint})" if hint else "")
+
+
 def _said(
     source: Source, severity: Severity, found: Iterable[Broken | Warned], known: list[Problem]
 ) -> list[Problem]:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from aiod.words import nearest
 
 SCHEMES = ("https", "http", "file")
-URL = r"^https?://[^\s/@?#\\]+([/?#][^\s]*)?$"
+URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\:\[\]]+)(:[0-9]{1,5})?([/?#][^\s]*)?$"
 DOI = r"^10\.[0-9]{4,9}/[^\s]+$"
 ORCID = r"^[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{3}[0-9X]$"
 SHA256 = r"^[0-9a-f]{64}$"
@@ -49,10 +49,14 @@ IN_WORDS = {
 _RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 _URL = re.compile(URL)
+# The two common cases, seen at one glance: a web address, an absolute path.
+_PLAIN_LOCATION = re.compile(URL + r"|^/[^\s\0]+$")
 
 
 def check_location(text: str) -> str:
     """A URL of a known scheme, or a path. One letter before a colon is a Windows drive."""
+    if _PLAIN_LOCATION.match(text):
+        return text
     if not text.strip():
         raise PydanticCustomError("empty-location", "an empty text", {"expected": _LOCATION})
     if text != text.strip() or "\0" in text:
@@ -89,13 +93,8 @@ _LOCATION = "a URL (https://…) or a path"
 
 
 def check_url(text: str) -> str:
-    """An http(s) URL with a host and, if any, a port that is a number; no user or password."""
-    try:
-        parts = urlsplit(text)
-        well_formed = bool(_URL.match(text) and parts.hostname and parts.port != 0)
-    except ValueError:
-        well_formed = False
-    if not well_formed:
+    """An http(s) URL with a host; no user or password, which would be published with it."""
+    if not _URL.match(text):
         raise PydanticCustomError("url", "not a whole URL", {"expected": IN_WORDS[URL]})
     return text
 

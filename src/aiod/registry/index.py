@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiod.errors import AiodError
-from aiod.files import read_text, write_atomically
+from aiod.files import read_bytes, read_text, write_atomically
 from aiod.registry.jsontext import IrregularJSON, parse
 from aiod.registry.layers import Layer
 from aiod.registry.problems import Problem
@@ -38,15 +38,19 @@ Signature = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One manifest file: what it was like when read, its family, and its summary as JSON.
+    """One manifest file: what it was like when read, its family, and its summary as UTF-8 JSON.
 
     `family` is None for a file that cannot be used; its summary is then a list of problems.
     """
 
-    path: Path
+    file: str
     signature: Signature
     family: str | None
-    body: str
+    body: bytes
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
 
     def summary(self) -> dict[str, Any]:
         """Name, description and versions of the family: see :func:`summarise`."""
@@ -60,7 +64,8 @@ class Entry:
 
 def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
     """The entries of a layer in the order of their file names. Raises OSError."""
-    files = _manifest_files(layer.manifests)
+    folder = os.path.join(layer.manifests, "")
+    files = _manifest_files(folder)
     store = cache_folder() / "indexes" / f"{_digest(str(layer.folder))}.jsonl"
     started = time.time_ns()
     known = _read(store, layer, tasks)
@@ -69,7 +74,7 @@ def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
     for name, signature in files:
         entry = known.get(name)
         if entry is None or entry.signature != signature:
-            entry = read_entry(layer.manifests / name, signature, tasks)
+            entry = read_entry(folder + name, signature, tasks)
             changed = True
         entries.append(entry)
     if changed:
@@ -82,30 +87,32 @@ def signature_of(status: os.stat_result) -> Signature:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def read_entry(path: Path, signature: Signature, tasks: Mapping[str, str]) -> Entry:
+def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Entry:
     """Read and validate one manifest."""
     # The schema takes longer to import than an index to read: only where a file must be judged.
+    from pydantic_core import to_json
+
     from aiod.registry.explain import explain
     from aiod.registry.schema import MAX_MANIFEST_BYTES, Manifest
 
     text = ""
     try:
-        text = read_text(path, limit=MAX_MANIFEST_BYTES)
+        text = read_text(file, limit=MAX_MANIFEST_BYTES)
         document = parse(text)
         Manifest.model_validate(document, context={"tasks": tasks})
     except AiodError as error:
-        problems = [unreadable(path, error)]
+        problems = [unreadable(file, error)]
     except (IrregularJSON, ValueError):
-        problems = explain(text, str(path), tasks, lint=False)
+        problems = explain(text, file, tasks, lint=False)
     else:
-        body = json.dumps(summarise(document), ensure_ascii=False, separators=(",", ":"))
-        return Entry(path, signature, short_name_of(document), body)
-    return Entry(path, signature, None, json.dumps([_plain(problem) for problem in problems]))
+        return Entry(file, signature, short_name_of(document), to_json(summarise(document)))
+    body = json.dumps([_plain(problem) for problem in problems])
+    return Entry(file, signature, None, body.encode())
 
 
-def unreadable(path: Path, error: AiodError) -> Problem:
+def unreadable(file: str, error: AiodError) -> Problem:
     """A file that cannot even be read, as a problem."""
-    return Problem("error", "unreadable", str(path), 1, 1, 1, "", str(error), "a readable file")
+    return Problem("error", "unreadable", file, 1, 1, 1, "", str(error), "a readable file")
 
 
 def summarise(document: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +161,7 @@ def _location_texts(entry: dict[str, Any]) -> list[str]:
     return [item["location"] for item in entry.get("locations") or ()]
 
 
-def _manifest_files(folder: Path) -> list[tuple[str, Signature]]:
+def _manifest_files(folder: str) -> list[tuple[str, Signature]]:
     found = []
     with os.scandir(folder) as items:
         for item in items:
@@ -182,13 +189,14 @@ def _context(layer: Layer, tasks: Mapping[str, str]) -> list[Any]:
 
 def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entry]:
     """The entries kept in `store` that may still be good; none where it is not to be trusted."""
+    folder = os.path.join(layer.manifests, "")
     try:
-        head, *bodies = read_text(store, limit=_MAX_INDEX_BYTES).split("\n")
+        head, *bodies = read_bytes(store, limit=_MAX_INDEX_BYTES).split(b"\n")
         context, written, rows = json.loads(head)
         if context != _context(layer, tasks) or len(bodies) != len(rows):
             return {}
         return {
-            name: Entry(layer.manifests / name, (size, modified, changed, node), family, body)
+            name: Entry(folder + name, (size, modified, changed, node), family, body)
             for (name, size, modified, changed, node, family), body in zip(rows, bodies, strict=True)
             if max(modified, changed) < written - _RACY_NANOSECONDS
         }
@@ -199,12 +207,19 @@ def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entr
 def _write(
     store: Path, layer: Layer, tasks: Mapping[str, str], entries: list[Entry], written: int
 ) -> None:
-    rows = [(entry.path.name, *entry.signature, entry.family) for entry in entries]
+    rows = [(os.path.basename(entry.file), *entry.signature, entry.family) for entry in entries]
     head = json.dumps([_context(layer, tasks), written, rows])
     try:
-        write_atomically(store, "\n".join([head, *(entry.body for entry in entries)]))
+        write_atomically(store, _lines(head, entries))
     except AiodError as error:  # a read-only cache: the next start is as slow as this one
         log.debug("the index of %s is not kept: %s", layer.folder, error)
+
+
+def _lines(head: str, entries: list[Entry]) -> Iterator[bytes]:
+    yield head.encode()
+    for entry in entries:
+        yield b"\n"
+        yield entry.body
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -23,10 +23,14 @@ class Place:
 
     given: str
     url: str | None = None
-    path: Path | None = None
+    file: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.file is None else Path(self.file)
 
     def __str__(self) -> str:
-        return self.url or str(self.path)
+        return self.url or self.file or self.given
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class WeightsLocation:
     layer: str
 
 
-def resolve(location: str, folder: Path) -> Place:
+def resolve(location: str, folder: Path | str) -> Place:
     """A location's text as a place; relative paths are relative to `folder`, the manifest's.
 
     The text is taken as it is: no variable, no ``~`` and no command in it is ever expanded.
@@ -52,10 +56,10 @@ def resolve(location: str, folder: Path) -> Place:
     if scheme in ("http", "https"):
         return Place(location, url=location)
     if scheme == "file":
-        return Place(location, path=Path(unquote(urlsplit(location).path)))
+        return Place(location, file=unquote(urlsplit(location).path))
     if _DRIVE.match(location):
-        return Place(location, path=Path(location))
-    return Place(location, path=Path(os.path.normpath(folder / location)))
+        return Place(location, file=location)
+    return Place(location, file=os.path.normpath(os.path.join(folder, location)))
 
 
 def why_unreachable(place: Place) -> str | None:
@@ -63,13 +67,14 @@ def why_unreachable(place: Place) -> str | None:
 
     Only a path is looked at: whether a server answers is for `aiod check-links`.
     """
-    if place.path is None:
+    path = place.path
+    if path is None:
         return None
-    mount = "/".join(place.path.parts[:3])
+    mount = "/".join(path.parts[:3])
     if mount in _silent_mounts:
         return f"{place}: its disk does not answer"
     answer: list[str | None] = []
-    thread = threading.Thread(target=lambda: answer.append(_look(place.path)), daemon=True)
+    thread = threading.Thread(target=lambda: answer.append(_look(path)), daemon=True)
     thread.start()
     thread.join(_PATIENCE_SECONDS)
     if not answer:
@@ -78,9 +83,7 @@ def why_unreachable(place: Place) -> str | None:
     return f"{place}: {answer[0]}" if answer[0] else None
 
 
-def _look(path: Path | None) -> str | None:
-    if path is None:
-        return None
+def _look(path: Path) -> str | None:
     try:
         path.stat()
         if path.is_dir():

@@ -48,7 +48,8 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
         if not isinstance(version, dict):
             continue
         path: Path = ("versions", name)
-        yield from _spatial_lists(version.get("metadata"), version.get("axes"), path)
+        if "metadata" in version:
+            yield from _spatial_lists(version["metadata"], version.get("axes"), path)
         entries = version.get("tasks")
         for task, entry in entries.items() if isinstance(entries, dict) else ():
             here: Path = (*path, "tasks", task)
@@ -193,29 +194,46 @@ def _parameters(params: Any, path: Path) -> Iterator[Broken]:
         if not isinstance(parameter, dict):
             continue
         here: Path = (*path, index)
-        yield from _value(parameter, here)
-        yield from _bounds(parameter, here)
-        yield from _channel(parameter, here)
+        # Thousands of manifests are read at a time: most parameters need none of these looks.
+        if not _TYPED.isdisjoint(parameter) or isinstance(parameter.get("value"), list | dict | None):
+            yield from _value(parameter, here)
+        if not _BOUNDED.isdisjoint(parameter):
+            yield from _bounds(parameter, here)
+        if not _OF_CHANNELS.isdisjoint(parameter):
+            yield from _channel(parameter, here)
         argument = argument_of(parameter)
-        at = "name" if parameter.get("arg_name") is None else "arg_name"
-        if not argument.isidentifier() or keyword.iskeyword(argument):
-            if argument and (at == "name" or keyword.iskeyword(argument)):
-                yield Broken(
-                    (*here, at), "arg-name", f"{argument!r}, which cannot be an argument",
-                    "arg_name: a Python argument name", f'add "arg_name": "{family_slug(argument)}"',
-                )  # fmt: skip
-        elif argument in HOST_ARGUMENTS:
-            yield Broken(
-                (*here, at), "arg-name", f"{argument!r}, which the host itself passes to runners",
-                f"a name other than {listing(sorted(HOST_ARGUMENTS))}",
-            )  # fmt: skip
+        if argument in HOST_ARGUMENTS or not argument.isidentifier() or keyword.iskeyword(argument):
+            yield from _argument(parameter, argument, here)
         elif taken.setdefault(argument, index) != index:
             first = params[taken[argument]]
             yield Broken(
-                (*here, at), "duplicate-argument",
+                (*here, _argument_key(parameter)), "duplicate-argument",
                 f"the argument {argument!r} a second time (first in {first.get('name')!r})",
                 "each argument once in a list", 'give one of them another "arg_name"',
             )  # fmt: skip
+
+
+_TYPED = frozenset({"dtype", "default"})
+_BOUNDED = frozenset({"minimum", "maximum", "step"})
+_OF_CHANNELS = frozenset({"param_type", "channel_start", "channel_start_label"})
+
+
+def _argument_key(parameter: dict[str, Any]) -> str:
+    return "name" if parameter.get("arg_name") is None else "arg_name"
+
+
+def _argument(parameter: dict[str, Any], argument: str, path: Path) -> Iterator[Broken]:
+    at = _argument_key(parameter)
+    if argument in HOST_ARGUMENTS:
+        yield Broken(
+            (*path, at), "arg-name", f"{argument!r}, which the host itself passes to runners",
+            f"a name other than {listing(sorted(HOST_ARGUMENTS))}",
+        )  # fmt: skip
+    elif argument and (at == "name" or keyword.iskeyword(argument)):
+        yield Broken(
+            (*path, at), "arg-name", f"{argument!r}, which cannot be an argument",
+            "arg_name: a Python argument name", f'add "arg_name": "{family_slug(argument)}"',
+        )  # fmt: skip
 
 
 def _value(parameter: dict[str, Any], path: Path) -> Iterator[Broken]:

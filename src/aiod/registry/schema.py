@@ -32,9 +32,7 @@ from aiod.registry.tasks import TASK_NAMES
 MAX_MANIFEST_BYTES = 5_000_000
 
 Scalar = str | int | float | bool
-Url = Annotated[
-    str, AfterValidator(forms.check_url), Field(json_schema_extra={"pattern": forms.URL})
-]
+Url = Annotated[str, Field(pattern=forms.URL)]
 Location = Annotated[
     str, AfterValidator(forms.check_location), Field(json_schema_extra={"minLength": 1})
 ]

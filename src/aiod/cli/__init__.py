@@ -1,0 +1,64 @@
+"""The command `aiod`. Each command stands in a module of its own group and holds no logic.
+
+Modules here import only click at their top: what a command needs is imported when it runs, so
+that `aiod --help` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from aiod.cli import contribute, find, maintain, weights
+from aiod.errors import AiodError
+from aiod.words import printable
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="aiod-hub", prog_name="aiod")
+@click.option("--registry", "registries", metavar="DIR", multiple=True,
+              help="Add a layer: a folder with manifests/*.json. May be given again.")  # fmt: skip
+@click.option("--debug", is_flag=True, help="Show where in the program an error came up.")
+@click.pass_context
+def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> None:
+    """AI OnDemand: any segmentation model on any image, in one line.
+
+    \b
+    Find a model:        aiod list --task nuclei
+    Read about it:       aiod show cellpose/cyto3
+    Bring its weights:   aiod pull cellpose/cyto3
+    Add one of yours:    aiod new version
+    """
+    context.obj = {"registries": registries}
+    if debug:
+        logging.basicConfig(level=logging.DEBUG)
+
+
+for _command in (*find.COMMANDS, *weights.COMMANDS, *contribute.COMMANDS, *maintain.COMMANDS):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run a command; a user's mistake is a sentence and exit code 1, never a traceback."""
+    debug = "--debug" in sys.argv[1:]
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except AiodError as error:
+        if debug:
+            raise
+        click.echo(click.style("Error: ", fg="red", bold=True) + printable(str(error)), err=True)
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+

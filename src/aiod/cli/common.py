@@ -1,0 +1,104 @@
+"""What commands share: the registry with its layers, tables, progress bars, JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiod.words import counted, printable
+
+if TYPE_CHECKING:
+    from aiod.progress import Progress
+    from aiod.registry import Registry
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def load_registry(*, quiet: bool = False) -> Registry:
+    """The registry with the layers of `--registry`; files passed over are told on stderr."""
+    from aiod.registry import load
+
+    registry = load(registries_given())
+    if registry.problems and not quiet:
+        files = sorted({problem.file for problem in registry.problems})
+        for file in files[:5]:
+            first = next(item for item in registry.problems if item.file == file)
+            click.echo(printable(f"Passed over {file}:{first.line}: {first.sentence}"), err=True)
+        more = f" (of {counted(len(files), 'file')})" if len(files) > 5 else ""
+        click.echo(f"`aiod validate` shows all problems{more}.", err=True)
+    return registry
+
+
+def registries_given() -> tuple[str, ...]:
+    """The folders of `--registry`."""
+    context = click.get_current_context()
+    return tuple((context.find_root().obj or {}).get("registries", ()))
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout; control characters are escaped by JSON itself."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=not _utf8(), default=str))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, wide: int = 0) -> None:
+    """A table on stdout; column number `wide` takes the space that is left and wraps."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=index != wide, overflow="fold",
+                         ratio=1 if index == wide else None)  # fmt: skip
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
+def console() -> Any:
+    """A terminal of any width; 100 columns where there is none, as in a pipe."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+@contextlib.contextmanager
+def progress_bar(*, show: bool = True) -> Iterator[Progress]:
+    """A callback that draws a bar on stderr for each piece of work it hears of."""
+    from aiod.progress import Step, silent
+
+    if not show or not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
+    ) as bars:  # fmt: skip
+        known: dict[str, Any] = {}
+
+        def report(step: Step) -> None:
+            if step.what not in known:
+                known[step.what] = bars.add_task(printable(step.what), total=step.total)
+            bars.update(known[step.what], completed=step.done, total=step.total)
+
+        yield report
+
+
+def _utf8() -> bool:
+    return "utf" in (getattr(sys.stdout, "encoding", "") or "").lower()

@@ -1,0 +1,294 @@
+"""The cache of weights: where a file of a URL belongs, what is known of it, who may read it.
+
+::
+
+    <cache>/weights/<family>/<key>/<file name>          the file as it was downloaded
+                                  /<file name>.json     its record: URL, SHA-256, size, date
+                                  /<file name>.part     a download that was interrupted
+                                  /<file name>.content/ what an archive holds
+    <cache>/hashes/<key>.json                           the hash of the first download of a URL
+    <cache>/locks/<key>.lock                            held while a file is brought
+
+``<key>`` is the start of the SHA-256 of the URL, so that no text of a manifest can leave the
+cache. A cache may be shared: what is written can be read by the group, and written by it where
+the group may write the cache folder itself. A cache that can only be read works as far as it goes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from aiod.errors import AiodError, CacheError
+from aiod.files import read_text, reason, write_atomically
+from aiod.progress import Progress, Step, silent
+from aiod.registry.settings import cache_folder
+
+_MAX_RECORD_BYTES = 100_000
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a downloaded file: SHA-256 (hexadecimal), bytes, UTC date, time on disk."""
+
+    url: str
+    sha256: str
+    size: int
+    date: str
+    modified_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The places in a cache that belong to one URL (or one archive on disk) of one family."""
+
+    root: Path
+    family: str
+    source: str
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+
+    @property
+    def file(self) -> Path:
+        return self.root / "weights" / self.family / self.key / file_name(self.source)
+
+    @property
+    def record_file(self) -> Path:
+        return self.file.with_name(self.file.name + ".json")
+
+    @property
+    def part(self) -> Path:
+        return self.file.with_name(self.file.name + ".part")
+
+    @property
+    def content(self) -> Path:
+        return self.file.with_name(self.file.name + ".content")
+
+    @property
+    def first_hash_file(self) -> Path:
+        return self.root / "hashes" / f"{self.key}.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.root / "locks" / f"{self.key}.lock"
+
+    def record(self) -> Record | None:
+        """The record of a file that is there whole; None where there is none to trust."""
+        record = _read_record(self.record_file)
+        if record is None:
+            return None
+        try:
+            status = self.file.stat()
+        except OSError:
+            return None
+        unchanged = (status.st_size, status.st_mtime_ns) == (record.size, record.modified_ns)
+        return record if unchanged else None
+
+    def first_record(self) -> Record | None:
+        """What the first download of this URL was; None before it."""
+        return _read_record(self.first_hash_file)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """One file of the cache. `problem` says what is wrong with it; None while it looks right."""
+
+    family: str
+    path: Path
+    record: Record | None
+    problem: str | None = None
+
+
+def slot_for(family: str, source: str) -> Slot:
+    """Where the file of a URL belongs in the cache in use."""
+    return Slot(cache_folder(), family, source)
+
+
+def file_name(url: str) -> str:
+    """The last part of a URL's path, made safe as a file name on every system.
+
+    >>> file_name("https://example.org/a/../weights%20v1.pth?download=1")
+    'weights_v1.pth'
+    """
+    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-100:] or "weights"
+
+
+def keep_record(slot: Slot, sha256: str) -> Record:
+    """Note what was downloaded, and remember the first hash of a URL for good."""
+    status = slot.file.stat()
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    record = Record(slot.source, sha256, status.st_size, now, status.st_mtime_ns)
+    text = json.dumps(asdict(record), indent=2) + "\n"
+    write_atomically(slot.record_file, text, mode=file_mode(slot.root))
+    if slot.first_record() is None:
+        make_folder(slot.root, slot.first_hash_file.parent)
+        write_atomically(slot.first_hash_file, text, mode=file_mode(slot.root))
+    return record
+
+
+def sha256_of(path: Path, progress: Progress = silent) -> str:
+    """The SHA-256 of a file, hexadecimal. Raises OSError."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            done += len(chunk)
+            progress(Step(f"checking {path.name}", done, total))
+    return digest.hexdigest()
+
+
+def make_folder(root: Path, folder: Path) -> None:
+    """Make `folder` below the cache's `root`, as open to the group as the root is.
+
+    Raises CacheError where it cannot be made.
+    """
+    try:
+        if not root.exists():
+            root.mkdir(parents=True)
+            root.chmod(root.stat().st_mode | 0o050)
+        for part in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)]:
+            path = root / part
+            if not path.exists():
+                path.mkdir(exist_ok=True)
+                with contextlib.suppress(PermissionError):  # another user has just made it
+                    path.chmod(0o2775 if _group_writes(root) else 0o755)
+    except OSError as error:
+        raise CacheError(
+            f"The cache {root} cannot be written: {reason(error)}.",
+            hint="ask its owner to pull the model, or set AIOD_CACHE to a folder of your own",
+        ) from error
+
+
+def file_mode(root: Path) -> int:
+    """Permission bits of files in a cache: for the group to write where it may write the root."""
+    return 0o664 if _group_writes(root) else 0o644
+
+
+@contextlib.contextmanager
+def locked(slot: Slot) -> Iterator[None]:
+    """Only one process at a time brings the file of a slot. Raises CacheError."""
+    from filelock import FileLock
+
+    make_folder(slot.root, slot.lock_file.parent)
+    make_folder(slot.root, slot.file.parent)
+    lock = FileLock(slot.lock_file, mode=file_mode(slot.root))
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise CacheError(
+            f"The cache {slot.root} cannot be written: {reason(error)}.",
+            hint="ask its owner to pull the model, or set AIOD_CACHE to a folder of your own",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def cached_files(root: Path | None = None) -> list[CachedFile]:
+    """Every downloaded file of a cache, by family and name, without reading the files."""
+    root = root or cache_folder()
+    found = []
+    for note in sorted((root / "weights").glob("*/*/*.json")):
+        path = note.with_suffix("")
+        if path.name.endswith(".content"):
+            continue
+        record = _read_record(note)
+        problem = None
+        if record is None:
+            problem = "its record cannot be read"
+        elif not path.is_file():
+            problem = "the file is gone"
+        elif path.stat().st_size != record.size:
+            problem = f"{path.stat().st_size:,} bytes instead of {record.size:,}"
+        found.append(CachedFile(note.parent.parent.name, path, record, problem))
+    return sorted(found, key=lambda item: (item.family, item.path.name))
+
+
+def verify(item: CachedFile, progress: Progress = silent) -> CachedFile:
+    """The same file, looked at closely: its hash is computed anew."""
+    if item.problem or item.record is None:
+        return item
+    try:
+        actual = sha256_of(item.path, progress)
+    except OSError as error:
+        return CachedFile(item.family, item.path, item.record, reason(error))
+    if actual != item.record.sha256:
+        problem = f"sha256 {actual} instead of {item.record.sha256}"
+        return CachedFile(item.family, item.path, item.record, problem)
+    return item
+
+
+def leftovers(root: Path | None = None) -> list[Path]:
+    """Parts of interrupted downloads and unpackings, and files without a record."""
+    root = root or cache_folder()
+    found = []
+    for path in sorted((root / "weights").glob("*/*/*")):
+        name = path.name
+        whole = name.endswith((".json", ".content"))
+        if not whole and not path.with_name(name + ".json").exists():
+            found.append(path)
+        elif name.startswith("."):
+            found.append(path)
+    return found
+
+
+def remove(item: CachedFile | Path) -> int:
+    """Take a cached file (with its record and content) or a leftover away; the bytes freed."""
+    paths = [item]
+    if isinstance(item, CachedFile):
+        name = item.path.name
+        paths = [item.path, *(item.path.with_name(name + end) for end in (".json", ".content"))]
+    freed = 0
+    for path in paths:
+        assert isinstance(path, Path)  # noqa: S101 - narrows the union for the type checker
+        freed += _size(path)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CacheError(f"{path} cannot be removed: {reason(error)}.") from error
+    folder = item.path.parent if isinstance(item, CachedFile) else item.parent
+    with contextlib.suppress(OSError):  # others keep files there
+        folder.rmdir()
+    return freed
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+    return path.lstat().st_size if path.exists() else 0
+
+
+def _group_writes(root: Path) -> bool:
+    return bool(root.stat().st_mode & 0o020)
+
+
+def _read_record(path: Path) -> Record | None:
+    try:
+        record = Record(**json.loads(read_text(path, limit=_MAX_RECORD_BYTES)))
+    except (AiodError, ValueError, TypeError, RecursionError):
+        return None
+    types = {"url": str, "sha256": str, "size": int, "date": str, "modified_ns": int}
+    return record if all(type(getattr(record, k)) is t for k, t in types.items()) else None
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space of the disk that `folder` (or the nearest folder above it) lies on."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,385 @@
+"""Adding families, versions, tasks and locations to a layer, without editing JSON by hand.
+
+Every function checks its result against the schema before a byte is written, writes it in
+canonical form, and returns what changed. Training code registers its models in the same way::
+
+    >>> from aiod.registry.edit import add_version
+    >>> change = add_version(
+    ...     layer, "cellpose", "embryo", task="cyto", location="../weights/embryo",
+    ...     axes="CYX", description="cyto3 trained further on 40 embryo images.",
+    ... )
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from aiod.errors import AiodError, ManifestError, UnknownModelError, UsageError
+from aiod.files import read_text, reason, write_atomically
+from aiod.progress import Progress, Step, silent
+from aiod.registry.cache import sha256_of
+from aiod.registry.canonical import to_text
+from aiod.registry.catalogue import Registry, load
+from aiod.registry.download import MAX_DOWNLOAD_BYTES, DownloadError, asked, in_words
+from aiod.registry.explain import explain, say
+from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.locations import resolve
+from aiod.registry.manifest import line_of, read_document
+from aiod.registry.rules import argument_of, short_name_of, slug_of
+from aiod.registry.schema import MAX_MANIFEST_BYTES
+from aiod.registry.settings import offline
+from aiod.registry.skeleton import runner_skeleton
+from aiod.words import family_slug, listing
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A file as it was (None for a new one) and as it is to be."""
+
+    path: Path
+    before: str | None
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """The change as a unified diff."""
+        return "".join(
+            difflib.unified_diff(
+                (self.before or "").splitlines(keepends=True),
+                self.after.splitlines(keepends=True),
+                fromfile=str(self.path) if self.before is not None else os.devnull,
+                tofile=str(self.path),
+            )
+        )
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
+        write_atomically(self.path, self.after)
+
+
+def add_family(
+    layer: Path,
+    name: str,
+    version: str,
+    *,
+    description: str,
+    task: str,
+    short_name: str | None = None,
+    axes: str | None = None,
+    location: str | None = None,
+    config_path: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    params: Iterable[Mapping[str, Any]] = (),
+    runner: bool = True,
+    hashed: bool = True,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> tuple[Change, ...]:
+    """A new family with its first version, and a skeleton of its runner.
+
+    `location` None makes an algorithm without weights. Raises UsageError when the family exists
+    already in this layer, ManifestError when the result would not be valid.
+    """
+    short = short_name or family_slug(name)
+    path = _path_of(layer, short)
+    if path.exists():
+        raise UsageError(
+            f"{path} exists already.", hint=f"`aiod new version --family {short}` adds to it"
+        )
+    document: dict[str, Any] = _given({
+        "$schema": _schema_reference(layer),
+        "name": name,
+        "short_name": short,
+        "metadata": {"description": description, **(metadata or {})},
+        "versions": {
+            version: _given({
+                "axes": axes,
+                "tasks": {task: _task(layer, location, config_path, hashed, progress)},
+            })
+        },
+    })  # fmt: skip
+    if params:
+        document["params"] = [dict(item) for item in params]
+    changes = [_change(path, None, document, _registry(layer))]
+    script = Layer(layer.name, layer).runners / f"{short}.py"
+    if runner and not script.exists():
+        first = document["versions"][version]
+        keywords = {argument_of(item): _first(item) for item in document.get("params", ())}
+        changes.append(Change(script, None, runner_skeleton(name, first.get("axes"), keywords)))
+    return _done(changes, dry_run)
+
+
+def add_version(
+    layer: Path,
+    family: str,
+    version: str,
+    *,
+    task: str,
+    location: str | None,
+    description: str | None = None,
+    axes: str | None = None,
+    slug: str | None = None,
+    config_path: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    hashed: bool = True,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Change:
+    """A new version of a family, which may come from an earlier layer.
+
+    Parameters, authors and licences that are not given are those of the family. `location` None
+    makes an algorithm without weights. Raises UsageError when the version exists already.
+    """
+    registry = _registry(layer)
+    path, before, document = _open(layer, family, registry)
+    _refuse_known_version(document, version, slug, path)
+    described = {"description": description} if description else {}
+    own = {**described, **(metadata or {})}
+    if own and "description" not in own:
+        raise UsageError("A version with metadata of its own needs a description.")
+    document["versions"][version] = _given({
+        "slug": slug,
+        "axes": axes,
+        "metadata": own or None,
+        "tasks": {task: _task(layer, location, config_path, hashed, progress)},
+    })  # fmt: skip
+    return _done([_change(path, before, document, registry)], dry_run)[0]
+
+
+def add_task(
+    layer: Path,
+    family: str,
+    version: str,
+    *,
+    task: str,
+    location: str | None,
+    config_path: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    hashed: bool = True,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Change:
+    """A further task of a version that exists. Raises UsageError when it has the task already."""
+    registry = _registry(layer)
+    path, before, document = _open(layer, family, registry)
+    name = _version_name(document, version, family, registry)
+    entries = document["versions"].setdefault(name, {}).setdefault("tasks", {})
+    if task in entries:
+        raise UsageError(f'{path}: "{name}" has the task "{task}" already.')
+    entry = _task(layer, location, config_path, hashed, progress)
+    entries[task] = {**entry, **({"metadata": dict(metadata)} if metadata else {})}
+    return _done([_change(path, before, document, registry)], dry_run)[0]
+
+
+def add_location(
+    layer: Path,
+    family: str,
+    version: str,
+    *,
+    location: str,
+    task: str | None = None,
+    config_path: str | None = None,
+    first: bool = False,
+    hashed: bool = True,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Change:
+    """A further location of a model's weights, last in its list or `first`."""
+    registry = _registry(layer)
+    path, before, document = _open(layer, family, registry)
+    name = _version_name(document, version, family, registry)
+    known = [model for model in registry.family(family).models if name in (model.version, model.slug)]
+    tasks = [model.task for model in known] or list(
+        document["versions"].get(name, {}).get("tasks", {})
+    )
+    if task is None and len(tasks) != 1:
+        raise UsageError(f"{family}/{name} has several tasks.", hint=f"name one: {listing(tasks)}")
+    chosen = task or tasks[0]
+    entry = document["versions"].setdefault(name, {}).setdefault("tasks", {}).setdefault(chosen, {})
+    if entry.get("weights") is False:
+        raise UsageError(f"{family}/{name}/{chosen} is an algorithm without weights.")
+    if "location" in entry:  # the short form of a list of one
+        place = {key: entry.pop(key) for key in ("location", "config_path") if key in entry}
+        entry["locations"] = [place]
+    new = _location(layer, location, config_path, hashed, progress)
+    places = entry.setdefault("locations", [])
+    if any(item["location"] == new["location"] for item in places):
+        raise UsageError(f"{family}/{name}/{chosen} has the location {location} already.")
+    places.insert(0 if first else len(places), new)
+    return _done([_change(path, before, document, registry)], dry_run)[0]
+
+
+def fingerprint(
+    location: str, folder: Path, progress: Progress = silent
+) -> tuple[str, int] | None:
+    """SHA-256 (hexadecimal) and size in bytes of a file on disk or behind a URL.
+
+    None for a folder of weights. Raises AiodError where the file cannot be read whole.
+    """
+    place = resolve(location, folder)
+    hint = "correct the location, or leave the hash out with --no-hash"
+    if place.path is not None:
+        try:
+            if place.path.is_dir():
+                return None
+            return sha256_of(place.path, progress), place.path.stat().st_size
+        except (OSError, ValueError) as error:
+            why = reason(error) if isinstance(error, OSError) else "not a path"
+            raise AiodError(f"{place.path} cannot be read: {why}.", hint=hint) from error
+    if offline():
+        raise AiodError(f"{location} cannot be read: AIOD_OFFLINE forbids it.", hint=hint)
+    import requests
+
+    digest, done = hashlib.sha256(), 0
+    try:
+        with asked(str(place.url)) as response:
+            response.raise_for_status()
+            length = response.headers.get("Content-Length", "")
+            total = int(length) if length.isascii() and length.isdigit() else None
+            for chunk in response.iter_content(1 << 18):
+                digest.update(chunk)
+                done += len(chunk)
+                if done > MAX_DOWNLOAD_BYTES:
+                    raise DownloadError(f"more than {MAX_DOWNLOAD_BYTES:,} bytes")
+                progress(Step(f"reading {location}", done, total))
+    except (requests.RequestException, DownloadError) as error:
+        raise AiodError(f"{location} cannot be read: {in_words(error)}.", hint=hint) from error
+    return digest.hexdigest(), done
+
+
+def wrong_answer(model: type[BaseModel], field: str, value: Any) -> str | None:
+    """What is wrong with a value for one field of the schema, in words; None if nothing is."""
+    info = model.model_fields[field]
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, info])
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        return say(error.errors(include_url=False)[0])
+    return None
+
+
+def _done(changes: list[Change], dry_run: bool) -> tuple[Change, ...]:
+    if not dry_run:
+        for change in changes:
+            change.write()
+    return tuple(changes)
+
+
+def _registry(layer: Path) -> Registry:
+    """The registry as it is with this layer, which need not exist yet."""
+    exists = (layer / "manifests").is_dir() and layer.resolve() != SHIPPED.folder
+    return load([layer]) if exists else load()
+
+
+def _path_of(layer: Path, short_name: str) -> Path:
+    """The file of a family in a layer: the one that has its short name, else a new one."""
+    folder = Layer(layer.name, layer).manifests
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = read_document(path)
+        except AiodError:
+            continue
+        if short_name_of(document) == short_name:
+            return path
+    return folder / f"{short_name}.json"
+
+
+def _open(
+    layer: Path, family: str, registry: Registry
+) -> tuple[Path, str | None, dict[str, Any]]:
+    """A family's manifest in a layer, or the beginning of one over an earlier layer's."""
+    path = _path_of(layer, family)
+    if path.exists():
+        document = read_document(path, registry.tasks)
+        return path, read_text(path, limit=MAX_MANIFEST_BYTES), copy.deepcopy(document)
+    known = registry.family(family)  # raises UnknownModelError with the nearest names
+    return path, None, _given({
+        "$schema": _schema_reference(layer),
+        "name": known.name,
+        "short_name": family,
+        "metadata": {"description": known.description},
+        "versions": {},
+    })  # fmt: skip
+
+
+def _version_name(
+    document: dict[str, Any], version: str, family: str, registry: Registry
+) -> str:
+    """The full name of a version that this manifest or an earlier layer has, by name or slug."""
+    names = {name: slug_of(name, item) for name, item in document["versions"].items()}
+    if family in registry.families:
+        names |= {model.version: model.slug for model in registry.family(family).models}
+    for name, slug in names.items():
+        if version in (name, slug):
+            return name
+    raise UnknownModelError(
+        f'"{family}" has no version "{version}".', hint=f"it has {listing(names, 'and')}"
+    )
+
+
+def _refuse_known_version(
+    document: dict[str, Any], version: str, slug: str | None, path: Path
+) -> None:
+    new = slug_of(version, {"slug": slug})
+    for name, item in document["versions"].items():
+        if name == version or slug_of(name, item) == new:
+            raise UsageError(
+                f'{path} has a version "{name}" already.',
+                hint="`aiod new task` or `aiod new location` adds to it",
+            )
+
+
+def _task(
+    layer: Path, location: str | None, config_path: str | None, hashed: bool, progress: Progress
+) -> dict[str, Any]:
+    if location is None:
+        return {"weights": False}
+    return {"locations": [_location(layer, location, config_path, hashed, progress)]}
+
+
+def _location(
+    layer: Path, location: str, config_path: str | None, hashed: bool, progress: Progress
+) -> dict[str, Any]:
+    folder = Layer(layer.name, layer).manifests
+    entry = _given({"location": location, "config_path": config_path})
+    if hashed and (found := fingerprint(location, folder, progress)) is not None:
+        entry["sha256"], entry["size"] = found
+    return entry
+
+
+def _change(
+    path: Path, before: str | None, document: dict[str, Any], registry: Registry
+) -> Change:
+    text = to_text(document)
+    errors = explain(text, str(path), registry.tasks, lint=False)
+    if errors:
+        raise ManifestError(
+            f"This would not be a valid manifest: {path}.",
+            details=[line_of(problem) for problem in errors],
+        )
+    return Change(path, before, text)
+
+
+def _schema_reference(layer: Path) -> str | None:
+    """Where a manifest of this layer finds schema.json, if the layer has one."""
+    return "../schema.json" if (layer / "schema.json").exists() else None
+
+
+def _first(parameter: Mapping[str, Any]) -> Any:
+    value = parameter["value"]
+    if isinstance(value, list):
+        return parameter.get("default", value[0])
+    return value
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

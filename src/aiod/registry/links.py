@@ -1,0 +1,190 @@
+"""Asking servers whether the files and pages that manifests name are still there."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from aiod.errors import UsageError
+from aiod.registry.cache import slot_for
+from aiod.registry.download import MAX_DOWNLOAD_BYTES, DownloadError, asked, in_words
+from aiod.registry.settings import offline
+
+if TYPE_CHECKING:
+    from aiod.registry.catalogue import Registry
+    from aiod.registry.merge import Model
+
+_AT_ONCE = 16
+_PERMANENT = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
+_NO_HEAD = (400, 403, 404, 405, 501)  # what servers answer that do not know HEAD
+_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+_SHY = (401, 403, 418, 429)  # publishers answer this to whoever is not a browser
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A URL of the registry: what it is ("weights", "config", "page") and what is known of it."""
+
+    url: str
+    kind: str
+    used_by: tuple[str, ...]
+    sha256: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a link.
+
+    `state` is reachable, moved, refused, gone, failed, size differs or hash differs; `note` says
+    where to, why, or by how much.
+    """
+
+    link: Link
+    state: str
+    note: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether users get what they should. A page may refuse programs and be fine."""
+        return self.state in ("reachable", "moved", "refused")
+
+    def as_dict(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "url": self.link.url, "kind": self.link.kind, "used_by": list(self.link.used_by),
+            "state": self.state, "note": self.note, "good": self.good,
+        }  # fmt: skip
+
+
+def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
+    """Every URL of the registry, or of these models and families, each once."""
+    models = list(_models(registry, ids))
+    found: dict[tuple[str, str], list[tuple[str, str | None, int | None]]] = {}
+
+    def note(url: str | None, kind: str, used_by: str, sha256: str | None = None,
+             size: int | None = None) -> None:  # fmt: skip
+        if url and url.lower().startswith(("http://", "https://")):
+            found.setdefault((url, kind), []).append((used_by, sha256, size))
+
+    for model in models:
+        for location in registry.locations_for(model):
+            sha256 = location.sha256 or _remembered(model, location.weights.url)
+            note(location.weights.url, "weights", model.id, sha256, location.size)
+            note(location.config and location.config.url, "config", model.id)
+        metadata = registry.metadata_for(model)
+        pages = [metadata.url, metadata.repo, *(pub.url for pub in metadata.pubs or ())]
+        for page in pages:
+            note(page, "page", model.family)
+    return [
+        Link(url, kind, tuple(dict.fromkeys(user for user, _, _ in uses)),
+             next((sha256 for _, sha256, _ in uses if sha256), None),
+             next((size for _, _, size in uses if size is not None), None))
+        for (url, kind), uses in found.items()
+    ]  # fmt: skip
+
+
+def check(links: Iterable[Link], *, with_hash: bool = False, seconds: float = 20.0) -> list[Answer]:
+    """Ask all servers at once; `seconds` is how long each may stay silent.
+
+    `with_hash` downloads whole files, keeps nothing, and compares. Raises UsageError when
+    `AIOD_OFFLINE` forbids the network.
+    """
+    if offline():
+        raise UsageError("AIOD_OFFLINE forbids the network.", hint="unset it to check links")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda link: _check(link, with_hash, seconds), links))
+
+
+def _models(registry: Registry, ids: Iterable[str]) -> Iterator[Model]:
+    chosen = list(ids)
+    if not chosen:
+        yield from registry
+    for model_id in chosen:
+        if "/" in model_id:
+            yield registry.get(model_id)
+        else:
+            yield from registry.family(model_id).models
+
+
+def _remembered(model: Model, url: str | None) -> str | None:
+    record = slot_for(model.family, url).first_record() if url else None
+    return record.sha256 if record else None
+
+
+def _check(link: Link, with_hash: bool, seconds: float) -> Answer:
+    import requests
+
+    try:
+        if with_hash and link.kind != "page":
+            with asked(link.url, seconds=seconds) as response:
+                return _judge(link, response, _hashed(response, link))
+        with asked(link.url, method="HEAD", seconds=seconds) as response:
+            if response.status_code not in _NO_HEAD:
+                return _judge(link, response, None)
+        with asked(link.url, seconds=seconds) as response:
+            return _judge(link, response, None)
+    except DownloadError as error:
+        return Answer(link, "failed", error.what)
+    except (requests.RequestException, ValueError) as error:
+        return Answer(link, "failed", in_words(error))
+
+
+def _judge(link: Link, response: Any, hashed: tuple[str, int] | None) -> Answer:
+    status = response.status_code
+    if status in _GONE:
+        return Answer(link, "gone", f"the server says {status}")
+    if link.kind == "page" and status in _SHY:
+        return Answer(link, "refused", f"the server says {status}, as many do to programs")
+    if status >= HTTPStatus.BAD_REQUEST:
+        return Answer(link, "failed", f"the server says {status}")
+    size = hashed[1] if hashed else _length(response)
+    if link.size is not None and size is not None and size != link.size:
+        return Answer(link, "size differs", f"{size:,} bytes instead of {link.size:,}")
+    sha256 = hashed[0] if hashed else _told_hash(response)
+    if link.sha256 and sha256 and sha256 != link.sha256:
+        return Answer(link, "hash differs", f"sha256 {sha256} instead of {link.sha256}")
+    moved = _moved_to(response)
+    return Answer(link, "moved", f"for good, to {moved}") if moved else Answer(link, "reachable")
+
+
+def _hashed(response: Any, link: Link) -> tuple[str, int]:
+    digest, done = hashlib.sha256(), 0
+    limit = MAX_DOWNLOAD_BYTES if link.size is None else link.size + 1
+    for chunk in response.iter_content(1 << 18):
+        digest.update(chunk)
+        done += len(chunk)
+        if done > limit:
+            break
+    return digest.hexdigest(), done
+
+
+def _told_hash(response: Any) -> str | None:
+    """The SHA-256 of a large file, as the Hugging Face hub tells it in a header."""
+    for step in (*response.history, response):
+        tag = step.headers.get("X-Linked-Etag", "").strip('"')
+        if re.fullmatch(r"[0-9a-f]{64}", tag):
+            return str(tag)
+    return None
+
+
+def _length(response: Any) -> int | None:
+    value = response.headers.get("Content-Length", "")
+    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    return int(value) if value.isascii() and value.isdigit() and not encoded else None
+
+
+def _moved_to(response: Any) -> str | None:
+    """Where permanent redirects lead, as far as they come before any temporary one."""
+    target = None
+    chain = [*response.history, response]
+    for step, following in zip(chain, chain[1:], strict=False):
+        if step.status_code not in _PERMANENT:
+            break
+        target = following.url
+    return target

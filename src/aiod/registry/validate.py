@@ -1,0 +1,178 @@
+"""All problems of all files at once: single manifests, folders of them, whole layers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiod.errors import AiodError, ManifestError, UsageError
+from aiod.files import read_text
+from aiod.registry.explain import Source, explain
+from aiod.registry.index import unreadable
+from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.problems import Problem, Severity
+from aiod.registry.rules import argument_of, short_name_of
+from aiod.registry.runners import Runner, read_runner
+from aiod.registry.schema import MAX_MANIFEST_BYTES
+from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
+
+# The shipped families get their runners with the pipeline; from then on this is an error.
+MISSING_RUNNER: Severity = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `validate` looked at, and what it found, by file and line."""
+
+    files: tuple[Path, ...]
+    problems: tuple[Problem, ...]
+
+    def count(self, severity: Severity) -> int:
+        return sum(problem.severity == severity for problem in self.problems)
+
+
+def validate(paths: Iterable[Path], *, tasks: Mapping[str, str] = TASK_NAMES) -> Checked:
+    """Check manifests, folders of manifests, and layers (folders with ``manifests/``).
+
+    `tasks` are those known beside the ones that a checked folder brings. Raises UsageError for a
+    path that does not exist, and for a folder without manifests.
+    """
+    files: list[Path] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist.", hint="name a manifest, or a folder of them")
+        folder = path / "manifests" if (path / "manifests").is_dir() else path
+        found = sorted(folder.glob("*.json")) if path.is_dir() else [path]
+        if not found:
+            raise UsageError(f"{path} holds no manifests (*.json).")
+        files += found
+        beside = folder if path.is_dir() else path.parent
+        problems += _check(found, _known_tasks(beside, tasks))
+        if path.is_dir():
+            layer = Layer(path.name, folder.parent)
+            if folder is not path or layer.runners.is_dir():
+                problems += _check_runners(layer, found)
+    return Checked(tuple(files), tuple(problems))
+
+
+def _known_tasks(folder: Path, tasks: Mapping[str, str]) -> dict[str, str]:
+    known = {**TASK_NAMES, **tasks}
+    try:
+        return {**known, **read_tasks(folder / TASKS_FILE)}
+    except ManifestError:  # there is none, or it is reported as a file of its own
+        return known
+
+
+def _check(files: list[Path], tasks: Mapping[str, str]) -> Iterator[Problem]:
+    families: dict[str, Path] = {}
+    for path in files:
+        shown = os.fspath(path)
+        if path.name == TASKS_FILE:
+            yield from _check_tasks(path)
+            continue
+        try:
+            text = read_text(path, limit=MAX_MANIFEST_BYTES)
+        except AiodError as error:
+            yield unreadable(shown, error)
+            continue
+        found = explain(text, shown, tasks)
+        source = Source(text, shown)
+        document = source.read.value
+        if isinstance(document, dict) and (short := short_name_of(document)):
+            if short in families:
+                at = ("short_name",) if "short_name" in document else ("name",)
+                found.append(
+                    source.problem(
+                        "error", "duplicate-family", at,
+                        f'the short_name "{short}", which {families[short].name} has already',
+                        "one file a family in a layer", "move the versions into one file",
+                    )
+                )  # fmt: skip
+            families.setdefault(short, path)
+        yield from found
+
+
+def _check_tasks(path: Path) -> Iterator[Problem]:
+    try:
+        read_tasks(path)
+    except ManifestError as error:
+        yield Problem("error", "tasks", os.fspath(path), 1, 1, 1, "", error.what,
+                      "short names with display names", error.hint)  # fmt: skip
+
+
+def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
+    families: dict[str, tuple[Path, Source]] = {}
+    for path in files:
+        if path.name != TASKS_FILE:
+            try:
+                source = Source(read_text(path, limit=MAX_MANIFEST_BYTES), os.fspath(path))
+            except AiodError:
+                continue  # reported already
+            if isinstance(source.read.value, dict):
+                families.setdefault(short_name_of(source.read.value), (path, source))
+    runners = {path.stem: path for path in sorted(layer.runners.glob("*.py"))}
+    for family, (_, source) in families.items():
+        path = runners.get(family)
+        if path is None:
+            if not (SHIPPED.runners / f"{family}.py").is_file() or layer.folder == SHIPPED.folder:
+                yield source.problem(
+                    MISSING_RUNNER, "no-runner", ("short_name",), f"no runner for {family}",
+                    f"{layer.runners / family}.py", "`aiod new family` writes a skeleton",
+                )  # fmt: skip
+            continue
+        try:
+            runner = read_runner(path)
+        except AiodError as error:
+            yield Problem("error", "runner", os.fspath(path), 1, 1, 1, "", str(error), "a runner")
+        else:
+            yield from _compare(source, runner)
+    for family, path in runners.items():
+        if family not in families and not family.startswith("_"):
+            yield Problem(
+                "error", "needless-runner", os.fspath(path), 1, 1, 1, "",
+                f"a runner for {family}, which no manifest here names",
+                f"{layer.manifests / family}.json, or no runner",
+            )  # fmt: skip
+
+
+def _compare(source: Source, runner: Runner) -> Iterator[Problem]:
+    set_by_manifest: set[str] = set()
+    for path, parameter in _parameters(source.read.value):
+        argument = argument_of(parameter)
+        set_by_manifest.add(argument)
+        if runner.refuses(argument):
+            at = "arg_name" if "arg_name" in parameter else "name"
+            yield source.problem(
+                "error", "not-accepted", (*path, at),
+                f'the argument "{argument}", which {runner.path.name} does not accept',
+                "a keyword of predict or survey in the runner",
+            )  # fmt: skip
+    lines = read_text(runner.path, limit=1_000_000).split("\n")
+    for argument, line in runner.accepted.items():
+        if argument not in set_by_manifest | runner.surveyed:
+            text = lines[line - 1]
+            column = text.find(argument) + 1
+            yield Problem(
+                "error", "never-set", os.fspath(runner.path), line, max(1, column), len(argument),
+                "", f'the argument "{argument}", which no parameter of the manifest sets',
+                f'a parameter with "arg_name": "{argument}" in {Path(source.file).name}', None, text,
+            )  # fmt: skip
+
+
+def _parameters(document: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
+    def listed(params: Any, path: tuple[str | int, ...]) -> Iterator[Any]:
+        for index, parameter in enumerate(params if isinstance(params, list) else ()):
+            if isinstance(parameter, dict):
+                yield (*path, index), parameter
+
+    yield from listed(document.get("params"), ("params",))
+    versions = document.get("versions")
+    for name, version in versions.items() if isinstance(versions, dict) else ():
+        tasks = version.get("tasks") if isinstance(version, dict) else None
+        for task, entry in tasks.items() if isinstance(tasks, dict) else ():
+            if isinstance(entry, dict):
+                yield from listed(entry.get("params"), ("versions", name, "tasks", task, "params"))
