@@ -20,7 +20,9 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
     """
     try:
         # Not blocking: a pipe that lies where a file is expected is refused instead of waited for.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
         try:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
@@ -86,4 +88,3 @@ def write_atomically(path: Path, data: str | Iterable[bytes], *, mode: int | Non
 def reason(error: OSError) -> str:
     """Why the operating system said no, without Python's decoration."""
     return (error.strerror or str(error) or type(error).__name__).lower()
-

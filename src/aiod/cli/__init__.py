@@ -11,15 +11,20 @@ import sys
 
 import click
 
-from aiod.cli import contribute, find, maintain, weights
+from aiod.cli import check, find, maintain, new, weights
 from aiod.errors import AiodError
 from aiod.words import printable
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="aiod-hub", prog_name="aiod")
-@click.option("--registry", "registries", metavar="DIR", multiple=True,
-              help="Add a layer: a folder with manifests/*.json. May be given again.")  # fmt: skip
+@click.option(
+    "--registry",
+    "registries",
+    metavar="DIR",
+    multiple=True,
+    help="Add a layer: a folder with manifests/*.json. May be given again.",
+)
 @click.option("--debug", is_flag=True, help="Show where in the program an error came up.")
 @click.pass_context
 def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> None:
@@ -36,8 +41,9 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
         logging.basicConfig(level=logging.DEBUG)
 
 
-for _command in (*find.COMMANDS, *weights.COMMANDS, *contribute.COMMANDS, *maintain.COMMANDS):
-    cli.add_command(_command)
+for _module in (find, weights, new, check, maintain):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
 
 
 def main() -> None:
@@ -59,6 +65,3 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stderr.close()
         sys.exit(0)
-
-
-

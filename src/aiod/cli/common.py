@@ -6,10 +6,12 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aiod.errors import UsageError
 from aiod.words import counted, printable
 
 if TYPE_CHECKING:
@@ -40,6 +42,20 @@ def registries_given() -> tuple[str, ...]:
     return tuple((context.find_root().obj or {}).get("registries", ()))
 
 
+def layer_folder(given: Path | None) -> Path:
+    """The layer that a command writes to: `--to`, else the current folder or this checkout."""
+    folder = (given or Path()).absolute()
+    for candidate in (folder, folder / "src" / "aiod"):
+        if (candidate / "manifests").is_dir():
+            return candidate
+    if given is None:
+        raise UsageError(
+            f"{folder} is no layer: it has no folder manifests/.",
+            hint="name one with --to DIR; a new folder will do",
+        )
+    return folder
+
+
 def print_json(value: Any) -> None:
     """JSON on stdout; control characters are escaped by JSON itself."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=not _utf8(), default=str))
@@ -53,8 +69,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, wide:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for index, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=index != wide, overflow="fold",
-                         ratio=1 if index == wide else None)  # fmt: skip
+        table.add_column(
+            heading, no_wrap=index != wide, overflow="fold", ratio=1 if index == wide else None
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console().print(table)
@@ -87,9 +104,14 @@ def progress_bar(*, show: bool = True) -> Iterator[Progress]:
     )
 
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(), console=Console(stderr=True), transient=True,
-    ) as bars:  # fmt: skip
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bars:
         known: dict[str, Any] = {}
 
         def report(step: Step) -> None:

@@ -74,8 +74,11 @@ def show(model_id: str, as_json: bool) -> None:
     _print_pairs(out, [(key, value) for key, value in facts if value])
     if details["params"]:
         click.secho("\nParameters", bold=True)
-        print_table(("Argument", "Value", "What it does"),
-                    [_parameter_row(item) for item in details["params"]], wide=2)  # fmt: skip
+        print_table(
+            ("Argument", "Value", "What it does"),
+            [_parameter_row(item) for item in details["params"]],
+            wide=2,
+        )
 
 
 @click.command()
@@ -86,12 +89,16 @@ def tasks(as_json: bool) -> None:
     Example: aiod tasks
     """
     registry = load_registry()
-    counts = {task: 0 for task in registry.tasks}
+    counts = dict.fromkeys(registry.tasks, 0)
     for model in registry:
         counts[model.task] += 1
     if as_json:
-        print_json([{"task": task, "name": name, "models": counts[task]}
-                    for task, name in registry.tasks.items()])  # fmt: skip
+        print_json(
+            [
+                {"task": task, "name": name, "models": counts[task]}
+                for task, name in registry.tasks.items()
+            ]
+        )
         return
     rows = [(task, name, str(counts[task])) for task, name in registry.tasks.items()]
     print_table(("Task", "Name", "Models"), rows, wide=1)
@@ -99,8 +106,14 @@ def tasks(as_json: bool) -> None:
 
 @click.command()
 @click.argument("model_id", metavar="MODEL")
-@click.option("--format", "style", type=click.Choice(["apa", "bibtex", "csl"]), default="apa",
-              show_default=True, help="How to write it; csl is JSON for reference managers.")  # fmt: skip
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["apa", "bibtex", "csl"]),
+    default="apa",
+    show_default=True,
+    help="How to write it; csl is JSON for reference managers.",
+)
 def cite(model_id: str, style: str) -> None:
     """Show what to cite when you have used a model.
 
@@ -115,12 +128,19 @@ def cite(model_id: str, style: str) -> None:
 def _summary(model: Model) -> dict[str, Any]:
     reason = model.why_unreachable()
     return {
-        "id": model.id, "family": model.family, "name": model.family_name,
-        "version": model.version, "task": model.task, "axes": model.axes,
-        "description": model.description, "status": model.status, "layers": list(model.layers),
-        "needs_weights": model.needs_weights, "reachable": reason is None,
+        "id": model.id,
+        "family": model.family,
+        "name": model.family_name,
+        "version": model.version,
+        "task": model.task,
+        "axes": model.axes,
+        "description": model.description,
+        "status": model.status,
+        "layers": list(model.layers),
+        "needs_weights": model.needs_weights,
+        "reachable": reason is None,
         "unreachable_because": reason,
-    }  # fmt: skip
+    }
 
 
 def _standing(model: Model) -> str:
@@ -142,7 +162,9 @@ def _details(registry: Registry, model: Model) -> dict[str, Any]:
             {
                 "location": str(item.weights),
                 "config": str(item.config) if item.config else None,
-                "sha256": item.sha256, "size": item.size, "layer": item.layer,
+                "sha256": item.sha256,
+                "size": item.size,
+                "layer": item.layer,
                 "unreachable_because": why_unreachable(item.weights),
             }
             for item in registry.locations_for(model)
@@ -150,7 +172,7 @@ def _details(registry: Registry, model: Model) -> dict[str, Any]:
         "manifests": [
             {"layer": layer, "file": str(path)} for layer, path in registry.manifest_files(model)
         ],
-    }  # fmt: skip
+    }
 
 
 def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[str, Any]:
@@ -175,11 +197,13 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
         "Output": metadata.get("output"),
         "Pixel size": f"{_said(pixel['value'])} {pixel['unit']}" if pixel else None,
         "Object diameter": f"{metadata['object_diameter']:g} pixels"
-        if metadata.get("object_diameter") else None,
+        if metadata.get("object_diameter")
+        else None,
         "Status": status,
         "Licence of code": licence.get("code") or "not stated",
         "Licence of weights": (licence.get("weights") or "not stated")
-        if model.needs_weights else None,
+        if model.needs_weights
+        else None,
         "Weights": weights if model.needs_weights else "none needed",
         "Authors": ", ".join(people),
         "Keywords": ", ".join(metadata.get("keywords") or []),
@@ -187,21 +211,28 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
         "Source code": metadata.get("repo"),
         "To cite": f"aiod cite {model.id}" if metadata.get("pubs") else None,
         "Layer": [f"{layer}: {path}" for layer, path in registry.manifest_files(model)],
-    }  # fmt: skip
+    }
 
 
 def _parameter_row(item: dict[str, Any]) -> tuple[str, str, str]:
     value = item["value"]
-    shown = (item.get("default", value[0]) if isinstance(value, list) else value)
+    shown = item.get("default", value[0]) if isinstance(value, list) else value
     unit = f" {item['unit']}" if item.get("unit") else ""
     extra = f" One of {_said(value)}." if isinstance(value, list) else ""
-    bounds = [f"{words} {item[key]:g}" for key, words in (("minimum", "from"), ("maximum", "to"))
-              if item.get(key) is not None]  # fmt: skip
+    bounds = [
+        f"{words} {item[key]:g}"
+        for key, words in (("minimum", "from"), ("maximum", "to"))
+        if item.get(key) is not None
+    ]
     if bounds:
         extra += f" {' '.join(bounds).capitalize()}."
     advanced = " (advanced)" if item.get("advanced") else ""
     argument = item.get("arg_name") or item["name"]
-    return argument, _said(shown) + unit, f"{item['name']}{advanced}: {item.get('tooltip') or ''}{extra}"
+    return (
+        argument,
+        _said(shown) + unit,
+        f"{item['name']}{advanced}: {item.get('tooltip') or ''}{extra}",
+    )
 
 
 def _show_family(registry: Registry, short_name: str, as_json: bool) -> None:
@@ -214,8 +245,10 @@ def _show_family(registry: Registry, short_name: str, as_json: bool) -> None:
     _, manifest = registry.manifests_of(short_name)[0]
     if manifest.usage_guide:
         click.echo(printable(f"{manifest.usage_guide}\n"))
-    rows = [(model.id, model.axes or "?", ", ".join(model.layers), _standing(model))
-            for model in family.models]  # fmt: skip
+    rows = [
+        (model.id, model.axes or "?", ", ".join(model.layers), _standing(model))
+        for model in family.models
+    ]
     print_table(("Model", "Axes", "Layer", "Description"), rows, wide=3)
 
 
@@ -234,7 +267,7 @@ def _print_pairs(out: Any, pairs: list[tuple[str, str]]) -> None:
 def _said(value: Any) -> str:
     """A value of a manifest as a line: lists of lines stay lines."""
     if value is None:
-        return "" if value is None else str(value)
+        return "auto"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

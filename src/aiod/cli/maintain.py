@@ -13,8 +13,14 @@ from aiod.words import counted, printable
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
-@click.option("--format", "style", type=click.Choice(["aiod"]), default="aiod", show_default=True,
-              help="aiod: what the package aiod-registry 0.2 loads.")  # fmt: skip
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["aiod"]),
+    default="aiod",
+    show_default=True,
+    help="aiod: what the package aiod-registry 0.2 loads.",
+)
 def export(folder: Path, style: str) -> None:
     """Write all manifests in another registry's format.
 
@@ -29,8 +35,13 @@ def export(folder: Path, style: str) -> None:
 
 
 @click.command()
-@click.option("--to", "path", type=click.Path(path_type=Path), metavar="PATH",
-              help="Write it to a file, or as schema.json to a folder, instead of printing it.")  # fmt: skip
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Write it to a file, or as schema.json to a folder.",
+)
 @click.option("--check", is_flag=True, help="Write nothing; fail if the file is stale.")
 def schema(path: Path | None, check: bool) -> None:
     """Print the JSON Schema of manifests, for editors; tasks of your layers are in it.

@@ -13,6 +13,7 @@ from aiod.words import byte_size, counted, printable
 if TYPE_CHECKING:
     from aiod.errors import AiodError
     from aiod.registry import Model, Registry
+    from aiod.registry.cache import CachedFile
     from aiod.registry.pull import Weights
 
 
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
 @click.argument("model_ids", metavar="[MODEL]...", nargs=-1)
 @click.option("--task", help="Every model for this task.")
 @click.option("--all", "everything", is_flag=True, help="Every model that you can reach.")
-@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Also fill DIR, which is a layer for machines without a network.")  # fmt: skip
-@click.option("--accept-changed", is_flag=True,
-              help="Take a file that has changed since it was first downloaded.")  # fmt: skip
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also fill DIR, which is a layer for machines without a network.",
+)
+@click.option(
+    "--accept-changed",
+    is_flag=True,
+    help="Take a file that has changed since it was first downloaded.",
+)
 @json_option
 def pull(
-    model_ids: tuple[str, ...], task: str | None, everything: bool, folder: Path | None,
-    accept_changed: bool, as_json: bool,
-) -> None:  # fmt: skip
+    model_ids: tuple[str, ...],
+    task: str | None,
+    everything: bool,
+    folder: Path | None,
+    accept_changed: bool,
+    as_json: bool,
+) -> None:
     """Bring the weights of models to this machine.
 
     \b
@@ -47,7 +60,9 @@ def pull(
         if folder is not None:
             from aiod.registry.mirror import mirror
 
-            brought, missing = mirror(registry, models, folder, progress=progress)
+            brought, missing = mirror(
+                registry, models, folder, progress=progress, accept_changed=accept_changed
+            )
             failed += missing
         else:
             from aiod.registry.pull import pull as bring
@@ -60,12 +75,16 @@ def pull(
                 except LocationError as error:
                     failed.append(error)
     if as_json:
-        print_json({"models": [_plain(item) for item in brought],
-                    "failed": [str(error) for error in failed]})  # fmt: skip
+        print_json(
+            {
+                "models": [_plain(item) for item in brought],
+                "failed": [str(failure) for failure in failed],
+            }
+        )
     else:
         _tell(brought, folder)
-        for error in failed:
-            click.echo(printable(f"\n{error}"), err=True)
+        for failure in failed:
+            click.echo(printable(f"\n{failure}"), err=True)
     if failed:
         raise click.exceptions.Exit(1)
 
@@ -93,10 +112,15 @@ def cache_list(as_json: bool) -> None:
         print_json({"folder": str(cache_folder()), "files": [_cached(item) for item in files]})
         return
     rows = [
-        (item.family, item.path.name, byte_size(item.record.size) if item.record else "?",
-         item.record.date[:10] if item.record else "?", item.problem or "")
+        (
+            item.family,
+            item.path.name,
+            byte_size(item.record.size) if item.record else "?",
+            item.record.date[:10] if item.record else "?",
+            item.problem or "",
+        )
         for item in files
-    ]  # fmt: skip
+    ]
     if rows:
         print_table(("Family", "File", "Size", "Since", "Problem"), rows, wide=1)
     total = sum(item.record.size for item in files if item.record)
@@ -149,18 +173,30 @@ def cache_clean(
     elif model_ids or unused or damaged:
         registry = load_registry()
         named = [registry.get(model_id) for model_id in model_ids]
-        paths = {slot_for(model.family, place.url).file for model in named
-                 for place in model.locations if place.url}  # fmt: skip
-        used = {slot_for(model.family, url).file for model in registry
+        paths = {
+            slot_for(model.family, place.url).file
+            for model in named
+            for place in model.locations
+            if place.url
+        }
+        used = (
+            {
+                slot_for(model.family, url).file
+                for model in registry
                 for item in registry.locations_for(model)
                 for url in (item.weights.url, item.config and item.config.url)
-                if url} if unused else set()  # fmt: skip
+                if url
+            }
+            if unused
+            else set()
+        )
         doomed = [
-            item for item in files
+            item
+            for item in files
             if item.path in paths
             or (unused and item.path not in used)
             or (damaged and verify(item).problem)
-        ]  # fmt: skip
+        ]
     parts = leftovers()
     if not doomed and not parts:
         click.echo("Nothing to clean.")
@@ -171,20 +207,27 @@ def cache_clean(
         click.echo(f"{counted(len(parts), 'leftover')} of interrupted work")
     if not yes:
         click.confirm("Remove these?", abort=True)
-    freed = sum(remove(item) for item in [*doomed, *parts])
+    freed = sum(map(remove, doomed)) + sum(map(remove, parts))
     click.echo(f"{byte_size(freed)} freed.")
 
 
 @click.command("check-links")
 @click.argument("model_ids", metavar="[MODEL]...", nargs=-1)
-@click.option("--hash", "with_hash", is_flag=True,
-              help="Download whole files to compare their hashes; nothing is kept.")  # fmt: skip
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=20.0, show_default=True,
-              help="How long to wait for a server.")  # fmt: skip
+@click.option(
+    "--hash",
+    "with_hash",
+    is_flag=True,
+    help="Download whole files to compare their hashes; nothing is kept.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 600),
+    default=20.0,
+    show_default=True,
+    help="How long to wait for a server.",
+)
 @json_option
-def check_links(
-    model_ids: tuple[str, ...], with_hash: bool, seconds: float, as_json: bool
-) -> None:
+def check_links(model_ids: tuple[str, ...], with_hash: bool, seconds: float, as_json: bool) -> None:
     """Ask every server of the registry whether its files are still there.
 
     Example: aiod check-links cellpose --json
@@ -219,8 +262,14 @@ def _chosen(
 
 def _tell(brought: list[Weights], folder: Path | None) -> None:
     if brought:
-        rows = [(item.model_id, byte_size(item.size) if item.size is not None else "",
-                 str(item.path or "needs no weights")) for item in brought]  # fmt: skip
+        rows = [
+            (
+                item.model_id,
+                byte_size(item.size) if item.size is not None else "",
+                str(item.path or "needs no weights"),
+            )
+            for item in brought
+        ]
         print_table(("Model", "Size", "Where"), rows, wide=2)
     fresh = sum(item.fresh for item in brought)
     click.echo(f"{counted(len(brought), 'model')} here, {fresh} downloaded now.")
@@ -230,21 +279,26 @@ def _tell(brought: list[Weights], folder: Path | None) -> None:
 
 def _plain(item: Weights) -> dict[str, object]:
     return {
-        "id": item.model_id, "path": item.path and str(item.path),
-        "config": item.config and str(item.config), "sha256": item.sha256, "size": item.size,
-        "source": item.source, "fresh": item.fresh,
-    }  # fmt: skip
+        "id": item.model_id,
+        "path": item.path and str(item.path),
+        "config": item.config and str(item.config),
+        "sha256": item.sha256,
+        "size": item.size,
+        "source": item.source,
+        "fresh": item.fresh,
+    }
 
 
-def _cached(item: object) -> dict[str, object]:
+def _cached(item: CachedFile) -> dict[str, object]:
     from dataclasses import asdict
 
-    from aiod.registry.cache import CachedFile
-
-    assert isinstance(item, CachedFile)  # noqa: S101 - imported late, for a quick start
     record = asdict(item.record) if item.record else None
-    return {"family": item.family, "path": str(item.path), "record": record,
-            "problem": item.problem}  # fmt: skip
+    return {
+        "family": item.family,
+        "path": str(item.path),
+        "record": record,
+        "problem": item.problem,
+    }
 
 
 COMMANDS = (pull, cache, check_links)

@@ -24,16 +24,38 @@ if TYPE_CHECKING:
     from aiod.registry.tasks import TASK_NAMES
 
 _HOMES = {
-    "Family": "merge", "Layer": "layers", "Manifest": "schema", "Metadata": "schema",
-    "Model": "merge", "Parameter": "schema", "Place": "locations", "Problem": "problems",
-    "Registry": "catalogue", "TASK_NAMES": "tasks", "WeightsLocation": "locations",
-    "load": "catalogue", "read_document": "manifest", "read_manifest": "manifest",
-}  # fmt: skip
+    "Family": "merge",
+    "Layer": "layers",
+    "Manifest": "schema",
+    "Metadata": "schema",
+    "Model": "merge",
+    "Parameter": "schema",
+    "Place": "locations",
+    "Problem": "problems",
+    "Registry": "catalogue",
+    "TASK_NAMES": "tasks",
+    "WeightsLocation": "locations",
+    "load": "catalogue",
+    "read_document": "manifest",
+    "read_manifest": "manifest",
+}
 
 __all__ = [
-    "TASK_NAMES", "Family", "Layer", "Manifest", "Metadata", "Model", "Parameter", "Place",
-    "Problem", "Registry", "WeightsLocation", "load", "read_document", "read_manifest",
-]  # fmt: skip
+    "TASK_NAMES",
+    "Family",
+    "Layer",
+    "Manifest",
+    "Metadata",
+    "Model",
+    "Parameter",
+    "Place",
+    "Problem",
+    "Registry",
+    "WeightsLocation",
+    "load",
+    "read_document",
+    "read_manifest",
+]
 
 
 def __getattr__(name: str) -> Any:

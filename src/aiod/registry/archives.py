@@ -37,7 +37,7 @@ class _Member:
 
 
 def is_archive(name: str) -> bool:
-    """Whether a file of this name is unpacked. PyTorch's own zips are not: they end in .pth, .pt."""
+    """Whether a file of this name is unpacked; PyTorch's own zips (.pth, .pt) are not."""
     return name.lower().endswith(_ZIP + _TAR)
 
 
@@ -57,8 +57,15 @@ def unpack(archive: Path, target: Path, *, mode: int = 0o644) -> None:
         if target.exists():
             shutil.rmtree(target)
         folder.replace(target)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError,
-            ValueError, RuntimeError) as error:  # fmt: skip
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise LocationError(f"The archive {archive.name} is broken: {error}.") from error
     except OSError as error:
         raise LocationError(f"{archive.name} cannot be unpacked: {reason(error)}.") from error
@@ -67,9 +74,7 @@ def unpack(archive: Path, target: Path, *, mode: int = 0o644) -> None:
             shutil.rmtree(folder)
 
 
-def _write(
-    archive: Path, members: Iterator[_Member], folder: Path, limit: int, mode: int
-) -> None:
+def _write(archive: Path, members: Iterator[_Member], folder: Path, limit: int, mode: int) -> None:
     written = 0
     for count, member in enumerate(members):
         if count >= MAX_FILES:
@@ -95,7 +100,9 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     outside = path.is_absolute() or ".." in path.parts or not path.parts
     if outside or "\\" in name or ":" in name or "\0" in name:
-        raise LocationError(f"The archive {archive.name} holds a path that leads outside: {name!r}.")
+        raise LocationError(
+            f"The archive {archive.name} holds a path that leads outside: {name!r}."
+        )
     return path
 
 

@@ -238,9 +238,7 @@ def leftovers(root: Path | None = None) -> list[Path]:
     for path in sorted((root / "weights").glob("*/*/*")):
         name = path.name
         whole = name.endswith((".json", ".content"))
-        if not whole and not path.with_name(name + ".json").exists():
-            found.append(path)
-        elif name.startswith("."):
+        if (not whole and not path.with_name(name + ".json").exists()) or name.startswith("."):
             found.append(path)
     return found
 
@@ -253,7 +251,7 @@ def remove(item: CachedFile | Path) -> int:
         paths = [item.path, *(item.path.with_name(name + end) for end in (".json", ".content"))]
     freed = 0
     for path in paths:
-        assert isinstance(path, Path)  # noqa: S101 - narrows the union for the type checker
+        assert isinstance(path, Path)
         freed += _size(path)
         try:
             if path.is_dir() and not path.is_symlink():

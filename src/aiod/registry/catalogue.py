@@ -54,11 +54,10 @@ def load(registries: Iterable[Path | str] = ()) -> Registry:
             if entry.family is None:
                 problems += entry.problems()
             elif entry.family in seen:
-                problems.append(
-                    _problem(entry.path, "duplicate-family",
-                             f'the short_name "{entry.family}", which {seen[entry.family].name} has',
-                             "one file a family in a layer")
-                )  # fmt: skip
+                other = seen[entry.family].name
+                found = f'the short_name "{entry.family}", which {other} has'
+                expected = "one file a family in a layer"
+                problems.append(_problem(entry.path, "duplicate-family", found, expected))
             else:
                 seen[entry.family] = entry.path
                 sources.setdefault(entry.family, []).append(Source(layer, entry))
@@ -169,12 +168,14 @@ class Registry:
             )
         words = (text or "").casefold().split()
         return tuple(
-            model for family in self._families() for model in family.models
+            model
+            for family in self._families()
+            for model in family.models
             if (task is None or model.task == task)
             and (axes is None or (model.axes and set(model.axes) == set(axes.upper())))
             and (not words or self._speaks_of(model, family, words))
             and (reachable is None or model.reachable == reachable)
-        )  # fmt: skip
+        )
 
     def params_for(self, model: Model | str) -> tuple[Parameter, ...]:
         """The parameters of a model: its task's own, else its family's."""
@@ -207,14 +208,14 @@ class Registry:
 
     def locations_for(self, model: Model | str) -> tuple[WeightsLocation, ...]:
         """Where the weights of a model lie, the first to try first; empty for an algorithm."""
-        family, model, origin = self._origin(model)
-        if not model.needs_weights:
+        family, wanted, _ = self._origin(model)
+        if not wanted.needs_weights:
             return ()
         found: dict[str, WeightsLocation] = {}
-        for index, name in family.origins(model)[1]:
+        for index, name in family.origins(wanted)[1]:
             layer = family.sources[index].layer
             manifest = self._manifest(family, index)
-            for item in _entries_of(manifest.versions[name].tasks[model.task]):
+            for item in _entries_of(manifest.versions[name].tasks[wanted.task]):
                 config = item["config_path"] or self._family_config(family, index)
                 place = resolve(item["location"], layer.manifests)
                 found.setdefault(
@@ -222,9 +223,11 @@ class Registry:
                     WeightsLocation(
                         weights=place,
                         config=resolve(config, layer.manifests) if config else None,
-                        sha256=item["sha256"], size=item["size"], layer=layer.name,
+                        sha256=item["sha256"],
+                        size=item["size"],
+                        layer=layer.name,
                     ),
-                )  # fmt: skip
+                )
         return tuple(found.values())
 
     def default_config(self, model: Model | str) -> dict[str, Any]:
@@ -237,7 +240,9 @@ class Registry:
     def manifest_files(self, model: Model | str) -> tuple[tuple[str, Path], ...]:
         """Layer and file of each manifest that has a say in a model, the defining one last."""
         family, _, origin = self._origin(model)
-        return tuple((source.layer.name, source.entry.path) for source in family.sources[: origin + 1])
+        return tuple(
+            (source.layer.name, source.entry.path) for source in family.sources[: origin + 1]
+        )
 
     def manifests_of(self, short_name: str) -> tuple[tuple[Layer, Manifest], ...]:
         """The manifests that make up a family, in the order of the layers."""
@@ -266,9 +271,16 @@ class Registry:
 
     def _speaks_of(self, model: Model, family: Family, words: list[str]) -> bool:
         spoken = " ".join(
-            (model.id, model.family_name, model.version, self.tasks[model.task],
-             model.description, family.description, *model.keywords)
-        ).casefold()  # fmt: skip
+            (
+                model.id,
+                model.family_name,
+                model.version,
+                self.tasks[model.task],
+                model.description,
+                family.description,
+                *model.keywords,
+            )
+        ).casefold()
         return all(word in spoken for word in words)
 
 
@@ -294,8 +306,14 @@ def _read_manifest(path: Path, signature: Signature, tasks: tuple[str, ...]) -> 
 
 def _entries_of(entry: TaskEntry) -> list[dict[str, Any]]:
     if entry.location is not None:
-        return [{"location": entry.location, "config_path": entry.config_path,
-                 "sha256": None, "size": None}]  # fmt: skip
+        return [
+            {
+                "location": entry.location,
+                "config_path": entry.config_path,
+                "sha256": None,
+                "size": None,
+            }
+        ]
     return [item.model_dump() for item in entry.locations or ()]
 
 
@@ -326,5 +344,6 @@ def _problem(path: Path, code: str, found: str, expected: str) -> Problem:
 def _unknown(asked: str, what: str, models: tuple[Model, ...]) -> UnknownModelError:
     ids = [model.id for model in models]
     close = nearest(asked, ids, count=5) or ids[:5]
-    return UnknownModelError(f"{what}.", details=["the nearest ids are:", *close],
-                             hint="`aiod list` shows all models")  # fmt: skip
+    return UnknownModelError(
+        f"{what}.", details=["the nearest ids are:", *close], hint="`aiod list` shows all models"
+    )

@@ -19,9 +19,35 @@ from aiod.words import family_slug
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
 
-_PARTICLES = frozenset("af al da de del della den der di do dos du la le ter van von zu zur".split())
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-          **{mark: "\\" + mark for mark in "&%$#_{}"}}  # fmt: skip
+_PARTICLES = frozenset(
+    [
+        "af",
+        "al",
+        "da",
+        "de",
+        "del",
+        "della",
+        "den",
+        "der",
+        "di",
+        "do",
+        "dos",
+        "du",
+        "la",
+        "le",
+        "ter",
+        "van",
+        "von",
+        "zu",
+        "zur",
+    ]
+)
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{mark: "\\" + mark for mark in "&%$#_{}"},
+}
 
 
 def citation(registry: Registry, model: Model | str, style: str = "apa") -> str:
@@ -39,19 +65,18 @@ def citation(registry: Registry, model: Model | str, style: str = "apa") -> str:
 def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
     """The references of a model as CSL-JSON items (citationstyles.org)."""
     metadata = registry.metadata_for(model)
-    items = []
-    for pub in metadata.pubs or ():
-        items.append(
-            {
-                "type": "article",
-                "title": pub.title,
-                "author": [_name(author.name) for author in pub.authors or ()],
-                "issued": {"date-parts": [[pub.year]]} if pub.year else None,
-                "DOI": pub.doi,
-                "URL": pub.url or (f"https://doi.org/{pub.doi}" if pub.doi else None),
-                "note": pub.info,
-            }
-        )
+    items: list[dict[str, Any]] = [
+        {
+            "type": "article",
+            "title": pub.title,
+            "author": [_name(author.name) for author in pub.authors or ()],
+            "issued": {"date-parts": [[pub.year]]} if pub.year else None,
+            "DOI": pub.doi,
+            "URL": pub.url or (f"https://doi.org/{pub.doi}" if pub.doi else None),
+            "note": pub.info,
+        }
+        for pub in metadata.pubs or ()
+    ]
     if not items:
         url = metadata.repo or metadata.url
         if url is None and not metadata.authors:
@@ -89,7 +114,9 @@ def _apa_item(item: Mapping[str, Any]) -> str:
     else:
         people = "".join(names)
     year = f"({_year(item) or 'n.d.'})"
-    title = item["title"].rstrip(".") + (" [Computer software]" if item["type"] == "software" else "")
+    title = item["title"].rstrip(".") + (
+        " [Computer software]" if item["type"] == "software" else ""
+    )
     where = f"https://doi.org/{item['DOI']}" if "DOI" in item else item.get("URL", "")
     head = f"{people} {year}. {title}." if people else f"{title}. {year}."
     return f"{head} {where}".strip()
@@ -99,7 +126,9 @@ def _apa_name(name: Mapping[str, str]) -> str:
     if "literal" in name:
         return name["literal"]
     parts = re.split(r"[\s.]+", name["given"])
-    initials = " ".join("-".join(f"{p[0]}." for p in part.split("-") if p) for part in parts if part)
+    initials = " ".join(
+        "-".join(f"{p[0]}." for p in part.split("-") if p) for part in parts if part
+    )
     return f"{name['family']}, {initials}"
 
 
@@ -109,10 +138,11 @@ def _bibtex(items: list[dict[str, Any]]) -> str:
 
 def _bibtex_item(item: Mapping[str, Any]) -> str:
     authors = " and ".join(
-        f"{{{_latex(name['literal'])}}}" if "literal" in name
+        f"{{{_latex(name['literal'])}}}"
+        if "literal" in name
         else f"{_latex(name['family'])}, {_latex(name['given'])}"
         for name in item.get("author", ())
-    )  # fmt: skip
+    )
     fields = {
         "title": f"{{{_latex(item['title'])}}}",  # the inner braces keep its capitals
         "author": authors,
@@ -130,8 +160,10 @@ def _csl(items: list[dict[str, Any]]) -> str:
 
 
 STYLES: Mapping[str, Callable[[list[dict[str, Any]]], str]] = {
-    "apa": _apa, "bibtex": _bibtex, "csl": _csl,
-}  # fmt: skip
+    "apa": _apa,
+    "bibtex": _bibtex,
+    "csl": _csl,
+}
 
 
 def _name(text: str) -> dict[str, str]:
@@ -153,7 +185,7 @@ def _year(item: Mapping[str, Any]) -> int | None:
 
 
 def _key(item: Mapping[str, Any]) -> str:
-    first = next(iter(item.get("author", ())), {})
+    first: Mapping[str, str] = next(iter(item.get("author", ())), {})
     who = family_slug(first.get("family", first.get("literal", ""))).replace("_", "")
     issued = item.get("issued")
     year = str(issued["date-parts"][0][0]) if issued else ""
@@ -163,7 +195,9 @@ def _key(item: Mapping[str, Any]) -> str:
 
 def _unique(key: str, taken: set[str]) -> str:
     return next(
-        name for name in (key, *(f"{key}{n}" for n in range(2, len(taken) + 3))) if name not in taken
+        name
+        for name in (key, *(f"{key}{n}" for n in range(2, len(taken) + 3)))
+        if name not in taken
     )
 
 

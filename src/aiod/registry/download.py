@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ class Download:
         except ValueError as error:  # pooch's word for a wrong hash
             raise DownloadError(_wrong_hash(str(error), self.sha256)) from error
 
-    def __call__(self, url: str, output_file: Any, _pooch: object, check_only: bool = False) -> bool:
+    def __call__(self, url: str, output_file: Any, _pooch: object) -> None:
         """Pooch's protocol of a downloader."""
         import requests
 
@@ -85,7 +86,6 @@ class Download:
                     raise DownloadError(in_words(error)) from error
         self.part.replace(output_file)
         self._note.unlink(missing_ok=True)
-        return True
 
     @property
     def _note(self) -> Path:
@@ -156,9 +156,13 @@ def asked(url: str, *, method: str = "GET", seconds: float = READ_SECONDS) -> It
     with requests.Session() as session:
         session.max_redirects = 10
         with session.request(
-            method, url, headers=_HEADERS, stream=True, allow_redirects=True,
+            method,
+            url,
+            headers=_HEADERS,
+            stream=True,
+            allow_redirects=True,
             timeout=(min(CONNECT_SECONDS, seconds), seconds),
-        ) as response:  # fmt: skip
+        ) as response:
             refuse_downgrade(response)
             yield response
 
@@ -167,7 +171,7 @@ def refuse_downgrade(response: requests.Response) -> None:
     """Raise DownloadError where a redirect leads from https to http."""
     urls = [step.url for step in (*response.history, response)]
     encrypted = [url.lower().startswith("https://") for url in urls]
-    if any(before and not after for before, after in zip(encrypted, encrypted[1:], strict=False)):
+    if any(before and not after for before, after in pairwise(encrypted)):
         raise DownloadError(f"a redirect from https to unencrypted http ({urls[-1]})")
 
 

@@ -34,7 +34,8 @@ from aiod.registry.explain import explain, say
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.locations import resolve
 from aiod.registry.manifest import line_of, read_document
-from aiod.registry.rules import argument_of, short_name_of, slug_of
+from aiod.registry.parameter_rules import argument_of
+from aiod.registry.rules import short_name_of, slug_of
 from aiod.registry.schema import MAX_MANIFEST_BYTES
 from aiod.registry.settings import offline
 from aiod.registry.skeleton import runner_skeleton
@@ -95,18 +96,22 @@ def add_family(
         raise UsageError(
             f"{path} exists already.", hint=f"`aiod new version --family {short}` adds to it"
         )
-    document: dict[str, Any] = _given({
-        "$schema": _schema_reference(layer),
-        "name": name,
-        "short_name": short,
-        "metadata": {"description": description, **(metadata or {})},
-        "versions": {
-            version: _given({
-                "axes": axes,
-                "tasks": {task: _task(layer, location, config_path, hashed, progress)},
-            })
-        },
-    })  # fmt: skip
+    document: dict[str, Any] = _given(
+        {
+            "$schema": _schema_reference(layer),
+            "name": name,
+            "short_name": short,
+            "metadata": {"description": description, **(metadata or {})},
+            "versions": {
+                version: _given(
+                    {
+                        "axes": axes,
+                        "tasks": {task: _task(layer, location, config_path, hashed, progress)},
+                    }
+                )
+            },
+        }
+    )
     if params:
         document["params"] = [dict(item) for item in params]
     changes = [_change(path, None, document, _registry(layer))]
@@ -146,12 +151,14 @@ def add_version(
     own = {**described, **(metadata or {})}
     if own and "description" not in own:
         raise UsageError("A version with metadata of its own needs a description.")
-    document["versions"][version] = _given({
-        "slug": slug,
-        "axes": axes,
-        "metadata": own or None,
-        "tasks": {task: _task(layer, location, config_path, hashed, progress)},
-    })  # fmt: skip
+    document["versions"][version] = _given(
+        {
+            "slug": slug,
+            "axes": axes,
+            "metadata": own or None,
+            "tasks": {task: _task(layer, location, config_path, hashed, progress)},
+        }
+    )
     return _done([_change(path, before, document, registry)], dry_run)[0]
 
 
@@ -197,7 +204,9 @@ def add_location(
     registry = _registry(layer)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
-    known = [model for model in registry.family(family).models if name in (model.version, model.slug)]
+    known = [
+        model for model in registry.family(family).models if name in (model.version, model.slug)
+    ]
     tasks = [model.task for model in known] or list(
         document["versions"].get(name, {}).get("tasks", {})
     )
@@ -218,9 +227,7 @@ def add_location(
     return _done([_change(path, before, document, registry)], dry_run)[0]
 
 
-def fingerprint(
-    location: str, folder: Path, progress: Progress = silent
-) -> tuple[str, int] | None:
+def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tuple[str, int] | None:
     """SHA-256 (hexadecimal) and size in bytes of a file on disk or behind a URL.
 
     None for a folder of weights. Raises AiodError where the file cannot be read whole.
@@ -259,7 +266,7 @@ def fingerprint(
 def wrong_answer(model: type[BaseModel], field: str, value: Any) -> str | None:
     """What is wrong with a value for one field of the schema, in words; None if nothing is."""
     info = model.model_fields[field]
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[info.annotation, info])
+    adapter: Any = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
     try:
         adapter.validate_python(value, strict=True)
     except ValidationError as error:
@@ -293,34 +300,36 @@ def _path_of(layer: Path, short_name: str) -> Path:
     return folder / f"{short_name}.json"
 
 
-def _open(
-    layer: Path, family: str, registry: Registry
-) -> tuple[Path, str | None, dict[str, Any]]:
+def _open(layer: Path, family: str, registry: Registry) -> tuple[Path, str | None, dict[str, Any]]:
     """A family's manifest in a layer, or the beginning of one over an earlier layer's."""
     path = _path_of(layer, family)
     if path.exists():
         document = read_document(path, registry.tasks)
         return path, read_text(path, limit=MAX_MANIFEST_BYTES), copy.deepcopy(document)
     known = registry.family(family)  # raises UnknownModelError with the nearest names
-    return path, None, _given({
-        "$schema": _schema_reference(layer),
-        "name": known.name,
-        "short_name": family,
-        "metadata": {"description": known.description},
-        "versions": {},
-    })  # fmt: skip
+    return (
+        path,
+        None,
+        _given(
+            {
+                "$schema": _schema_reference(layer),
+                "name": known.name,
+                "short_name": family,
+                "metadata": {"description": known.description},
+                "versions": {},
+            }
+        ),
+    )
 
 
-def _version_name(
-    document: dict[str, Any], version: str, family: str, registry: Registry
-) -> str:
+def _version_name(document: dict[str, Any], version: str, family: str, registry: Registry) -> str:
     """The full name of a version that this manifest or an earlier layer has, by name or slug."""
     names = {name: slug_of(name, item) for name, item in document["versions"].items()}
     if family in registry.families:
         names |= {model.version: model.slug for model in registry.family(family).models}
     for name, slug in names.items():
         if version in (name, slug):
-            return name
+            return str(name)
     raise UnknownModelError(
         f'"{family}" has no version "{version}".', hint=f"it has {listing(names, 'and')}"
     )
@@ -356,9 +365,7 @@ def _location(
     return entry
 
 
-def _change(
-    path: Path, before: str | None, document: dict[str, Any], registry: Registry
-) -> Change:
+def _change(path: Path, before: str | None, document: dict[str, Any], registry: Registry) -> Change:
     text = to_text(document)
     errors = explain(text, str(path), registry.tasks, lint=False)
     if errors:

@@ -13,9 +13,9 @@ from pydantic_core import ErrorDetails
 
 from aiod.registry import forms
 from aiod.registry.jsontext import Examination, Path, examine
-from aiod.registry.lint import Warned, warnings_of
-from aiod.registry.problems import Problem, Severity, path_in_words
-from aiod.registry.rules import Broken, broken_rules
+from aiod.registry.lint import warnings_of
+from aiod.registry.problems import Finding, Problem, Severity, path_in_words
+from aiod.registry.rules import broken_rules
 from aiod.registry.schema import Manifest
 from aiod.registry.shape import fields_of, model_at
 from aiod.registry.upgrade import old_form
@@ -55,9 +55,14 @@ class Source:
         self.read: Examination = examine(text)
 
     def problem(
-        self, severity: Severity, code: str, path: Path, found: str, expected: str,
+        self,
+        severity: Severity,
+        code: str,
+        path: Path,
+        found: str,
+        expected: str,
         hint: str | None = None,
-    ) -> Problem:  # fmt: skip
+    ) -> Problem:
         """A problem at the place of `path`, or of the nearest thing around it that is there."""
         start, end = self._span(code, path)
         return self._at(severity, code, path, start, end, found, expected, hint)
@@ -65,10 +70,18 @@ class Source:
     def faults(self) -> list[Problem]:
         """What is wrong with the JSON itself."""
         return [
-            self._at("error", fault.code, fault.path, fault.offset, fault.offset + fault.width,
-                     fault.found, fault.expected, fault.hint)
+            self._at(
+                "error",
+                fault.code,
+                fault.path,
+                fault.offset,
+                fault.offset + fault.width,
+                fault.found,
+                fault.expected,
+                fault.hint,
+            )
             for fault in self.read.faults
-        ]  # fmt: skip
+        ]
 
     def _span(self, code: str, path: Path) -> tuple[int, int]:
         exact = path in self.read.spans
@@ -83,18 +96,32 @@ class Source:
         return span.start, span.end
 
     def _at(
-        self, severity: Severity, code: str, path: Path, start: int, end: int, found: str,
-        expected: str, hint: str | None,
-    ) -> Problem:  # fmt: skip
+        self,
+        severity: Severity,
+        code: str,
+        path: Path,
+        start: int,
+        end: int,
+        found: str,
+        expected: str,
+        hint: str | None,
+    ) -> Problem:
         line = self.text.count("\n", 0, start)
         column = start - (self.text.rfind("\n", 0, start) + 1)
         source = self.lines[line].rstrip("\r")
         return Problem(
-            severity, code, self.file, line + 1, column + 1,
+            severity,
+            code,
+            self.file,
+            line + 1,
+            column + 1,
             max(1, min(end - start, len(source) - column)),
             path_in_words(path[:-1] if code in _ABOUT_PARENT else path),
-            found, expected, hint, source,
-        )  # fmt: skip
+            found,
+            expected,
+            hint,
+            source,
+        )
 
 
 def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True) -> list[Problem]:
@@ -110,9 +137,15 @@ def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True
         return problems
     if form := old_form(document):
         problems.append(
-            source.problem("error", "old-form", form.path, f"an older form: {form.words}",
-                           "today's form", f"run `aiod upgrade {file}`")
-        )  # fmt: skip
+            source.problem(
+                "error",
+                "old-form",
+                form.path,
+                f"an older form: {form.words}",
+                "today's form",
+                f"run `aiod upgrade {file}`",
+            )
+        )
         return problems
     problems += _schema_problems(source, document)
     problems += _said(source, "error", broken_rules(document, tasks), problems)
@@ -128,7 +161,7 @@ def say(item: ErrorDetails) -> str:
 
 
 def _said(
-    source: Source, severity: Severity, found: Iterable[Broken | Warned], known: list[Problem]
+    source: Source, severity: Severity, found: Iterable[Finding], known: list[Problem]
 ) -> list[Problem]:
     """Rules and warnings as problems; a place that the schema has judged is not judged again."""
     judged = {(problem.line, problem.column) for problem in known}
@@ -162,9 +195,7 @@ def _without_branches(
     document: dict[str, Any], details: list[ErrorDetails]
 ) -> list[tuple[Path, ErrorDetails]]:
     """Errors by their path in the document, without pydantic's names for branches of a union."""
-    collapsed = [
-        (_real_path(document, item), item) for item in details if item["type"] != "rule"
-    ]
+    collapsed = [(_real_path(document, item), item) for item in details if item["type"] != "rule"]
     paths = {path for path, _ in collapsed}
 
     def inside(path: Path) -> bool:
@@ -172,22 +203,31 @@ def _without_branches(
 
     # Of a value that is an object or a list, only the branch that looked inside it is of interest.
     return [
-        (path, item) for path, item in collapsed
-        if not (path and isinstance(item["input"], dict | list) and inside(path)
-                and item["type"] in (*_TYPES, "literal_error"))
-    ]  # fmt: skip
+        (path, item)
+        for path, item in collapsed
+        if not (
+            path
+            and isinstance(item["input"], dict | list)
+            and inside(path)
+            and item["type"] in (*_TYPES, "literal_error")
+        )
+    ]
 
 
 def _real_path(document: Any, item: ErrorDetails) -> Path:
-    here, path = document, []
+    here: Any = document
+    path: list[str | int] = []
     steps = item["loc"]
     for index, step in enumerate(steps):
-        if isinstance(here, dict) and step in here:
-            here = here[step]
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
-            here = here[step]
+        inside = isinstance(here, dict | list)
+        try:
+            below = here[step] if inside else None
+        except (KeyError, IndexError, TypeError):
+            inside = False
+        if inside:
+            here = below
         elif not (index == len(steps) - 1 and item["type"] == "missing"):
-            continue
+            continue  # pydantic's name for a branch of a union
         path.append(step)
     return tuple(path)
 
@@ -200,7 +240,9 @@ def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | Non
         field = str(path[-1])
         described = _fields_around(path[:-1]).get(field, "")
         old = field in ("metadata", "description", "title")  # what older manifests lack
-        hint = "an older manifest? `aiod upgrade` notes in the file what is missing" if old else None
+        hint = (
+            "an older manifest? `aiod upgrade` notes in the file what is missing" if old else None
+        )
         return "missing-field", f'no "{field}"', f'"{field}": {described}', hint
     if kind == "extra_forbidden":
         fields = _fields_around(path[:-1])

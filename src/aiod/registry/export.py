@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 
 # What aiod-registry 0.2 knows; it refuses every other key and task.
 _AIOD_TASKS = ("mito", "er", "ne", "everything", "nuclei", "cyto", "drop", "boundaries")
-_AIOD_PARAMETER = ("name", "arg_name", "value", "default", "dtype", "tooltip", "param_type",
-                   "channel_start", "channel_start_label")  # fmt: skip
+_AIOD_PARAMETER = (
+    "name",
+    "arg_name",
+    "value",
+    "default",
+    "dtype",
+    "tooltip",
+    "param_type",
+    "channel_start",
+    "channel_start_label",
+)
 _AIOD_AUTHOR = ("name", "affiliation", "email", "url", "github", "orcid")
 
 
@@ -62,30 +71,38 @@ FORMATS: Mapping[str, Callable[[Registry, Path], Exported]] = {"aiod": _export_a
 
 
 def _as_aiod(document: dict[str, Any]) -> dict[str, Any]:
-    return _given({
-        "name": document["name"],
-        "short_name": document["short_name"],
-        "usage_guide": document.get("usage_guide"),
-        "metadata": _metadata(document["metadata"]),
-        "versions": {
-            name: _given({
-                "slug": version["slug"],
-                "axes": version.get("axes"),
-                "tasks": {task: _task(entry) for task, entry in version["tasks"].items()},
-            })
-            for name, version in document["versions"].items()
-        },
-        "params": _parameters(document.get("params")),
-    })  # fmt: skip
+    return _given(
+        {
+            "name": document["name"],
+            "short_name": document["short_name"],
+            "usage_guide": document.get("usage_guide"),
+            "metadata": _metadata(document["metadata"]),
+            "versions": {
+                name: _given(
+                    {
+                        "slug": version["slug"],
+                        "axes": version.get("axes"),
+                        "tasks": {task: _task(entry) for task, entry in version["tasks"].items()},
+                    }
+                )
+                for name, version in document["versions"].items()
+            },
+            "params": _parameters(document.get("params")),
+        }
+    )
 
 
 def _task(entry: dict[str, Any]) -> dict[str, Any]:
     metadata = entry.get("metadata")
-    return _given({
-        "locations": [_picked(item, ("location", "config_path")) for item in entry["locations"]],
-        "params": _parameters(entry.get("params")),
-        "metadata": _metadata(metadata) if metadata else None,
-    })  # fmt: skip
+    return _given(
+        {
+            "locations": [
+                _picked(item, ("location", "config_path")) for item in entry["locations"]
+            ],
+            "params": _parameters(entry.get("params")),
+            "metadata": _metadata(metadata) if metadata else None,
+        }
+    )
 
 
 def _parameters(params: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
@@ -100,14 +117,27 @@ def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
         doi = pub.get("doi")
         url = pub.get("url") or (f"https://doi.org/{doi}" if doi else None)
         if url:  # the format has no publication without one
-            pubs.append(_given({
-                "title": pub["title"], "info": pub.get("info") or "Publication", "url": url,
-                "year": pub.get("year"), "doi": doi, "authors": _authors(pub.get("authors")),
-            }))  # fmt: skip
-    return _given({
-        "description": metadata["description"], "authors": _authors(metadata.get("authors")),
-        "pubs": pubs or None, "url": metadata.get("url"), "repo": metadata.get("repo"),
-    })  # fmt: skip
+            pubs.append(
+                _given(
+                    {
+                        "title": pub["title"],
+                        "info": pub.get("info") or "Publication",
+                        "url": url,
+                        "year": pub.get("year"),
+                        "doi": doi,
+                        "authors": _authors(pub.get("authors")),
+                    }
+                )
+            )
+    return _given(
+        {
+            "description": metadata["description"],
+            "authors": _authors(metadata.get("authors")),
+            "pubs": pubs or None,
+            "url": metadata.get("url"),
+            "repo": metadata.get("repo"),
+        }
+    )
 
 
 def _authors(authors: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:

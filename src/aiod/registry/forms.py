@@ -82,9 +82,10 @@ def check_location(text: str) -> str:
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise PydanticCustomError(
-                "location", "a file URL that names no path of this machine",
+                "location",
+                "a file URL that names no path of this machine",
                 {"expected": "file:///absolute/path"},
-            )  # fmt: skip
+            )
         return text
     return check_url(text)
 
@@ -133,14 +134,16 @@ def check_orcid(text: str) -> str:
         if text[-1] == ("X" if check == 10 else str(check)):
             return text
         raise PydanticCustomError(
-            "orcid", "an ORCID iD whose check digit is wrong",
+            "orcid",
+            "an ORCID iD whose check digit is wrong",
             {"expected": "the iD as orcid.org shows it", "hint": "compare each digit"},
-        )  # fmt: skip
+        )
     bare = re.search(ORCID[1:-1], text)
     raise PydanticCustomError(
-        "orcid", "not an ORCID iD",
+        "orcid",
+        "not an ORCID iD",
         {"expected": IN_WORDS[ORCID], "hint": f'write "{bare[0]}"' if bare else None},
-    )  # fmt: skip
+    )
 
 
 def check_doi(text: str) -> str:
@@ -149,9 +152,10 @@ def check_doi(text: str) -> str:
         return text
     bare = re.search(DOI[1:-1], text)
     raise PydanticCustomError(
-        "doi", "not a bare DOI",
+        "doi",
+        "not a bare DOI",
         {"expected": IN_WORDS[DOI], "hint": f'write "{bare[0]}"' if bare else None},
-    )  # fmt: skip
+    )
 
 
 def check_licence(text: str) -> str:

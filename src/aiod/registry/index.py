@@ -59,7 +59,9 @@ class Entry:
 
     def problems(self) -> list[Problem]:
         """Why the file cannot be used; empty for a good one."""
-        return [] if self.family is not None else [Problem(**item) for item in json.loads(self.body)]
+        return (
+            [] if self.family is not None else [Problem(**item) for item in json.loads(self.body)]
+        )
 
 
 def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
@@ -197,7 +199,9 @@ def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entr
             return {}
         return {
             name: Entry(folder + name, (size, modified, changed, node), family, body)
-            for (name, size, modified, changed, node, family), body in zip(rows, bodies, strict=True)
+            for (name, size, modified, changed, node, family), body in zip(
+                rows, bodies, strict=True
+            )
             if max(modified, changed) < written - _RACY_NANOSECONDS
         }
     except (AiodError, ValueError, TypeError, RecursionError):

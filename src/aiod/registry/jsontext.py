@@ -95,7 +95,7 @@ def _refuse_constant(name: str) -> Never:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
-class _Stopped(Exception):  # noqa: N818 - control flow inside this module, never seen outside
+class _Stopped(Exception):
     pass
 
 
@@ -151,12 +151,16 @@ class _Scanner:
                 line = self.text.count("\n", 0, first_at[name]) + 1
                 self.result.faults.append(
                     Fault(
-                        (*path, name), start, offset - start, "duplicate-key",
+                        (*path, name),
+                        start,
+                        offset - start,
+                        "duplicate-key",
                         f"a second {json.dumps(name, ensure_ascii=False)}"
                         f" (the first is on line {line})",
-                        "each key once", "keep one of the two",
+                        "each key once",
+                        "keep one of the two",
                     )
-                )  # fmt: skip
+                )
             first_at.setdefault(name, start)
             span = (start, offset)
             offset = self.skip(offset)
@@ -204,13 +208,21 @@ class _Scanner:
             if error.msg.startswith("Unterminated"):
                 self.stop(path, offset, "a text that never ends", 'a closing quote "')
             if error.msg.startswith("Invalid control"):
-                self.stop(path, error.pos, "a line break or control character inside a text",
-                          r'a closing quote ", or \n for a line break')  # fmt: skip
-            self.stop(path, error.pos, "an unknown escape after a backslash",
-                      r"\\ for a backslash (as in C:\\models)")  # fmt: skip
+                self.stop(
+                    path,
+                    error.pos,
+                    "a line break or control character inside a text",
+                    r'a closing quote ", or \n for a line break',
+                )
+            self.stop(
+                path,
+                error.pos,
+                "an unknown escape after a backslash",
+                r"\\ for a backslash (as in C:\\models)",
+            )
         return str(value), int(end)
 
-    def scalar(self, offset: int, path: Path) -> tuple[Any, int]:
+    def scalar(self, offset: int, path: Path) -> tuple[Any, int]:  # noqa: RET503 - stop() never returns
         if number := _NUMBER.match(self.text, offset):
             digits = number[0]
             width = number.end() - offset

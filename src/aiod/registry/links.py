@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from aiod.errors import UsageError
@@ -57,9 +58,13 @@ class Answer:
     def as_dict(self) -> dict[str, Any]:
         """For scripts."""
         return {
-            "url": self.link.url, "kind": self.link.kind, "used_by": list(self.link.used_by),
-            "state": self.state, "note": self.note, "good": self.good,
-        }  # fmt: skip
+            "url": self.link.url,
+            "kind": self.link.kind,
+            "used_by": list(self.link.used_by),
+            "state": self.state,
+            "note": self.note,
+            "good": self.good,
+        }
 
 
 def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
@@ -67,8 +72,9 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
     models = list(_models(registry, ids))
     found: dict[tuple[str, str], list[tuple[str, str | None, int | None]]] = {}
 
-    def note(url: str | None, kind: str, used_by: str, sha256: str | None = None,
-             size: int | None = None) -> None:  # fmt: skip
+    def note(
+        url: str | None, kind: str, used_by: str, sha256: str | None = None, size: int | None = None
+    ) -> None:
         if url and url.lower().startswith(("http://", "https://")):
             found.setdefault((url, kind), []).append((used_by, sha256, size))
 
@@ -76,17 +82,21 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
         for location in registry.locations_for(model):
             sha256 = location.sha256 or _remembered(model, location.weights.url)
             note(location.weights.url, "weights", model.id, sha256, location.size)
-            note(location.config and location.config.url, "config", model.id)
+            note(location.config.url if location.config else None, "config", model.id)
         metadata = registry.metadata_for(model)
         pages = [metadata.url, metadata.repo, *(pub.url for pub in metadata.pubs or ())]
         for page in pages:
             note(page, "page", model.family)
     return [
-        Link(url, kind, tuple(dict.fromkeys(user for user, _, _ in uses)),
-             next((sha256 for _, sha256, _ in uses if sha256), None),
-             next((size for _, _, size in uses if size is not None), None))
+        Link(
+            url,
+            kind,
+            tuple(dict.fromkeys(user for user, _, _ in uses)),
+            next((sha256 for _, sha256, _ in uses if sha256), None),
+            next((size for _, _, size in uses if size is not None), None),
+        )
         for (url, kind), uses in found.items()
-    ]  # fmt: skip
+    ]
 
 
 def check(links: Iterable[Link], *, with_hash: bool = False, seconds: float = 20.0) -> list[Answer]:
@@ -182,8 +192,7 @@ def _length(response: Any) -> int | None:
 def _moved_to(response: Any) -> str | None:
     """Where permanent redirects lead, as far as they come before any temporary one."""
     target = None
-    chain = [*response.history, response]
-    for step, following in zip(chain, chain[1:], strict=False):
+    for step, following in pairwise([*response.history, response]):
         if step.status_code not in _PERMANENT:
             break
         target = following.url

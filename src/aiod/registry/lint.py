@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from aiod.registry.jsontext import Path
+from aiod.registry.problems import Finding
 from aiod.registry.rules import needs_weights
 from aiod.words import listing
 
@@ -14,18 +14,7 @@ MISSING_SENTENCE = "Description missing: say here what the model segments, and i
 MISSING_TITLE = "Title missing"
 
 
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """Something to better: where (a path into the document), what was found, what is expected."""
-
-    path: Path
-    code: str
-    found: str
-    expected: str
-    hint: str | None = None
-
-
-def warnings_of(document: dict[str, Any]) -> Iterator[Warned]:
+def warnings_of(document: dict[str, Any]) -> Iterator[Finding]:
     """Every warning of a manifest; parts with a wrong type are passed over."""
     yield from _placeholders(document.get("metadata"), ("metadata",))
     yield from _status(document.get("metadata"), ("metadata",))
@@ -65,73 +54,85 @@ def _items(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from ((name, item) for name, item in value.items() if isinstance(item, dict))
 
 
-def _placeholders(metadata: Any, path: Path) -> Iterator[Warned]:
+def _placeholders(metadata: Any, path: Path) -> Iterator[Finding]:
     if not isinstance(metadata, dict):
         return
     if metadata.get("description") == MISSING_SENTENCE:
-        yield Warned(
-            (*path, "description"), "no-description", "the note that a description is missing",
+        yield Finding(
+            (*path, "description"),
+            "no-description",
+            "the note that a description is missing",
             "what it segments, in which images, in a sentence or two",
-        )  # fmt: skip
+        )
     pubs = metadata.get("pubs")
     for index, pub in enumerate(pubs if isinstance(pubs, list) else []):
         if isinstance(pub, dict) and pub.get("title") == MISSING_TITLE:
-            yield Warned(
-                (*path, "pubs", index, "title"), "no-title", "the note that a title is missing",
+            yield Finding(
+                (*path, "pubs", index, "title"),
+                "no-title",
+                "the note that a title is missing",
                 "the title as published",
-            )  # fmt: skip
+            )
 
 
-def _status(metadata: Any, path: Path) -> Iterator[Warned]:
+def _status(metadata: Any, path: Path) -> Iterator[Finding]:
     status = metadata.get("status") if isinstance(metadata, dict) else None
     whole = {"state": status} if isinstance(status, str) else status
     if not isinstance(whole, dict) or whole.get("state") != "deprecated":
         return
     missing = [key for key in ("reason", "successor") if not whole.get(key)]
     if missing:
-        yield Warned(
-            (*path, "status"), "deprecated", f"deprecated without {listing(missing, 'and')}",
+        yield Finding(
+            (*path, "status"),
+            "deprecated",
+            f"deprecated without {listing(missing, 'and')}",
             "what to use instead, and why",
             'write {"state": "deprecated", "reason": "…", "successor": "family/version"}',
-        )  # fmt: skip
+        )
 
 
-def _tooltips(params: Any, path: Path) -> Iterator[Warned]:
+def _tooltips(params: Any, path: Path) -> Iterator[Finding]:
     for index, parameter in enumerate(params if isinstance(params, list) else []):
         if isinstance(parameter, dict) and not parameter.get("tooltip"):
-            yield Warned(
-                (*path, index, "name"), "no-tooltip", f'no tooltip for "{parameter.get("name")}"',
+            yield Finding(
+                (*path, index, "name"),
+                "no-tooltip",
+                f'no tooltip for "{parameter.get("name")}"',
                 "a sentence on what turning this knob does to the result",
-            )  # fmt: skip
+            )
 
 
-def _locations(entry: dict[str, Any], path: Path) -> Iterator[Warned]:
+def _locations(entry: dict[str, Any], path: Path) -> Iterator[Finding]:
     found = [
-        (below, item, item["location"]) for below, item in entries_of(entry)
+        (below, item, item["location"])
+        for below, item in entries_of(entry)
         if isinstance(item.get("location"), str)
-    ]  # fmt: skip
+    ]
     for below, item, location in found:
         if not item.get("sha256"):
             insecure = location.lower().startswith("http://")
-            yield Warned(
-                (*path, *below, "location"), "no-hash",
+            yield Finding(
+                (*path, *below, "location"),
+                "no-hash",
                 "an unencrypted location without sha256" if insecure else "no sha256",
                 "the hash of the file, so that a changed download is noticed",
                 "`aiod new location` computes it",
-            )  # fmt: skip
+            )
     if found and all(_is_private(location) for _, _, location in found):
-        yield Warned(
-            (*path, *found[0][0], "location"), "private-paths", "absolute paths only",
+        yield Finding(
+            (*path, *found[0][0], "location"),
+            "private-paths",
+            "absolute paths only",
             "a URL, or a path relative to the manifest, that others can reach too",
             "fine in a layer of your own; not for sharing",
-        )  # fmt: skip
+        )
 
 
 def _is_private(location: str) -> bool:
     return location.startswith(("/", "~", "\\\\", "file:")) or location[1:3] in (":\\", ":/")
 
 
-def _inherited(document: dict[str, Any]) -> Iterator[Warned]:
+def _inherited(document: dict[str, Any]) -> Iterator[Finding]:
     """Licence and publications, where neither a task nor its version nor its family gives them.
 
     One warning at the family where all lack it, one for each version otherwise.
@@ -143,24 +144,30 @@ def _inherited(document: dict[str, Any]) -> Iterator[Warned]:
     for name, version in versions.items():
         tasks = dict(_items(version.get("tasks")))
         for code in wanted:
-            chains = [(entry.get("metadata"), version.get("metadata"), family, entry)
-                      for entry in tasks.values()]  # fmt: skip
+            chains = [
+                (entry.get("metadata"), version.get("metadata"), family, entry)
+                for entry in tasks.values()
+            ]
             if any(_lacks(code, chain[:3], needs_weights(chain[3], version)) for chain in chains):
                 lacking[code].append(name)
     texts = {
-        "no-code-licence": ("no licence of the code", 'metadata.license.code: an SPDX id such as "MIT"'),
+        "no-code-licence": (
+            "no licence of the code",
+            'metadata.license.code: an SPDX id such as "MIT"',
+        ),
         "no-weights-licence": (
-            "no licence of the weights", 'metadata.license.weights: an SPDX id such as "CC-BY-4.0"',
+            "no licence of the weights",
+            'metadata.license.weights: an SPDX id such as "CC-BY-4.0"',
         ),
         "no-publication": ("no publication", "metadata.pubs: what users should cite"),
-    }  # fmt: skip
+    }
     for code, names in lacking.items():
         found, expected = texts[code]
         if names and len(names) == len(versions):
-            yield Warned(("metadata",), code, found, expected)
+            yield Finding(("metadata",), code, found, expected)
         else:
             for name in names:
-                yield Warned(("versions", name), code, found, expected)
+                yield Finding(("versions", name), code, found, expected)
 
 
 def _lacks(code: str, chain: tuple[Any, ...], needs: bool) -> bool:

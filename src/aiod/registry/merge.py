@@ -101,9 +101,7 @@ class Family:
         self.name: str = self._rows[0]["name"]
         self.description: str = self._rows[0]["description"]
         self.models: tuple[Model, ...] = tuple(
-            self._model(version, task)
-            for version in self._versions
-            for task in version.tasks
+            self._model(version, task) for version in self._versions for task in version.tasks
         )
 
     def origins(self, model: Model) -> tuple[int, tuple[tuple[int, str], ...]]:
@@ -154,10 +152,13 @@ def _merged(rows: list[dict[str, Any]]) -> tuple[_Version, ...]:
         for name, given in row["versions"].items():
             slug = given["slug"]
             version = next(
-                (item for item in merged
-                 if name == item.name or slug.casefold() == item.slug.casefold()),
+                (
+                    item
+                    for item in merged
+                    if name == item.name or slug.casefold() == item.slug.casefold()
+                ),
                 None,
-            )  # fmt: skip
+            )
             if version is None:
                 version = _Version(name, slug, None, {})
                 merged.append(version)

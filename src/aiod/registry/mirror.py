@@ -24,7 +24,12 @@ from aiod.registry.tasks import TASK_NAMES, TASKS_FILE
 
 
 def mirror(
-    registry: Registry, models: Iterable[Model], folder: Path, *, progress: Progress = silent
+    registry: Registry,
+    models: Iterable[Model],
+    folder: Path,
+    *,
+    progress: Progress = silent,
+    accept_changed: bool = False,
 ) -> tuple[list[Weights], list[LocationError]]:
     """Pull `models` and copy them, with manifests that point to the copies, to `folder`.
 
@@ -38,7 +43,7 @@ def mirror(
     by_family: dict[str, list[tuple[Model, Weights]]] = {}
     for model in models:
         try:
-            weights = pull(registry, model, progress=progress)
+            weights = pull(registry, model, progress=progress, accept_changed=accept_changed)
         except LocationError as error:
             failed.append(error)
             continue
@@ -122,4 +127,3 @@ def _copy(source: Path, folder: Path) -> Path:
 
 def _relative(path: Path, manifests: Path) -> str:
     return Path(os.path.relpath(path, manifests)).as_posix()
-

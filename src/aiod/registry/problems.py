@@ -15,6 +15,17 @@ _WINDOW = 96  # characters of a source line that are shown
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong in a document: where (a path into it), what was found, what is expected."""
+
+    path: Path
+    code: str
+    found: str
+    expected: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """What is wrong in `file`, where, what was found, what is expected, what to do.
 
@@ -64,9 +75,12 @@ class Problem:
         """A workflow annotation, as docs.github.com describes it under workflow commands."""
         text = f"{self.sentence}. {self.hint}" if self.hint else self.sentence
         place = {
-            "file": os.path.relpath(self.file), "line": self.line, "col": self.column,
-            "endColumn": self.column + self.width, "title": self.code,
-        }  # fmt: skip
+            "file": os.path.relpath(self.file),
+            "line": self.line,
+            "col": self.column,
+            "endColumn": self.column + self.width,
+            "title": self.code,
+        }
         properties = ",".join(f"{key}={_property(str(value))}" for key, value in place.items())
         return f"::{self.severity} {properties}::{_data(text)}"
 

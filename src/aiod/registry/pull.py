@@ -100,17 +100,25 @@ def _bring(
     if file.is_file() and is_archive(file.name):
         path = _unpacked(model.family, file, location.weights)
     return Weights(
-        model_id=model.id, path=path, file=file, config=config,
+        model_id=model.id,
+        path=path,
+        file=file,
+        config=config,
         sha256=record.sha256 if record else location.sha256,
         size=record.size if record else None,
-        source=str(location.weights), fresh=fresh,
-    )  # fmt: skip
+        source=str(location.weights),
+        fresh=fresh,
+    )
 
 
 def _file(
-    family: str, place: Place, sha256: str | None, size: int | None, progress: Progress,
+    family: str,
+    place: Place,
+    sha256: str | None,
+    size: int | None,
+    progress: Progress,
     accept_changed: bool,
-) -> tuple[Path, Record | None, bool]:  # fmt: skip
+) -> tuple[Path, Record | None, bool]:
     """The file of a place on this machine, its record if it is in the cache, and if it is new."""
     if place.path is not None:
         return _on_disk(place, place.path, sha256, progress)

@@ -28,13 +28,22 @@ from aiod.registry.schema import (
 from aiod.registry.tasks import TASK_NAMES
 
 _ORDER: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("Family", Manifest), ("Version", Version), ("Task", TaskEntry), ("Location", LocationEntry),
-    ("Parameter", Parameter), ("Metadata", Metadata), ("Author", Author),
-    ("Publication", Publication), ("Licence", License), ("Status", Status),
-    ("Pixel size", PixelSize), ("Test", ModelTest),
-)  # fmt: skip
+    ("Family", Manifest),
+    ("Version", Version),
+    ("Task", TaskEntry),
+    ("Location", LocationEntry),
+    ("Parameter", Parameter),
+    ("Metadata", Metadata),
+    ("Author", Author),
+    ("Publication", Publication),
+    ("Licence", License),
+    ("Status", Status),
+    ("Pixel size", PixelSize),
+    ("Test", ModelTest),
+)
 
 # A small manifest, and what each of its lines says. Lines without words need none.
+# fmt: off
 EXAMPLE: tuple[tuple[str, str], ...] = (
     ("{", ""),
     ('  "$schema": "../schema.json",', "Editors complete fields and show mistakes while you type."),
@@ -77,7 +86,8 @@ EXAMPLE: tuple[tuple[str, str], ...] = (
     ("    }", ""),
     ("  ]", ""),
     ("}", ""),
-)  # fmt: skip
+)
+# fmt: on
 
 
 def json_schema(tasks: Mapping[str, str] = TASK_NAMES) -> dict[str, Any]:
@@ -150,16 +160,44 @@ def _page() -> Iterator[str]:
         *(f"| `{task}` | {name} |" for task, name in TASK_NAMES.items()),
     )
     for title, model in _ORDER:
-        yield from ("", f"## {title}", "", str(model.__doc__).strip().split("\n", maxsplit=1)[0], "")
+        yield from (
+            "",
+            f"## {title}",
+            "",
+            str(model.__doc__).strip().split("\n", maxsplit=1)[0],
+            "",
+        )
         yield from ("| field | type | what it is | example |", "|---|---|---|---|")
         for name, field in model.model_fields.items():
             needed = " **(needed)**" if field.is_required() else ""
-            example = field.examples[0] if field.examples else None
-            shown = f"`{_cell(json.dumps(example, ensure_ascii=False))}`" if field.examples else ""
+            example = field.examples[0] if field.examples else _example(field.annotation)
+            shown = f"`{_cell(json.dumps(example, ensure_ascii=False))}`"
             yield (
                 f"| `{field.alias or name}` | {_type_in_words(field.annotation)} |"
                 f" {_cell(field.description or '')}{needed} | {shown} |"
             )
+
+
+def _example(annotation: Any) -> Any:
+    """A small value of a type, made of the examples of the fields below it that are needed."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Annotated, UnionType, typing.Union):
+        return _example(arguments[0])
+    if origin is list:
+        return [_example(arguments[0])]
+    if origin is dict:
+        key = "nuclei" if arguments[1] is TaskEntry else "v1"
+        return {key: _example(arguments[1])}
+    if annotation is TaskEntry:
+        return {"location": LocationEntry.model_fields["location"].examples[0]}
+    if annotation is License:
+        return {name: field.examples[0] for name, field in License.model_fields.items()}
+    fields = annotation.model_fields.items()
+    return {
+        field.alias or name: field.examples[0] if field.examples else _example(field.annotation)
+        for name, field in fields
+        if field.is_required()
+    }
 
 
 def _cell(text: str) -> str:
@@ -186,9 +224,12 @@ def _type_in_words(annotation: Any) -> str:
 
 
 _PLAIN_TYPES: Mapping[Any, str] = {
-    str: "text", int: "whole number", float: "number", bool: "`true` or `false`",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
     Any: "text, number, `true`, `false`, `null`, or a list of choices",
-}  # fmt: skip
+}
 
 
 def _without_noise(schema: Any) -> None:

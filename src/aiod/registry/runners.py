@@ -14,7 +14,7 @@ from pathlib import Path
 
 from aiod.errors import AiodError
 from aiod.files import read_text
-from aiod.registry.rules import HOST_ARGUMENTS
+from aiod.registry.parameter_rules import HOST_ARGUMENTS
 
 MAX_RUNNER_BYTES = 1_000_000
 

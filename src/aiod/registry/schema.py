@@ -60,16 +60,15 @@ Halo = Annotated[int, Field(ge=0, le=4096)]
 class Strict(BaseModel):
     """Unknown keys are refused, types are not coerced, nothing is changed afterwards."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Author(Strict):
     """A person to thank and to cite."""
 
     name: Annotated[
-        str, Field(min_length=1, description="Given name, then family name.", examples=["Ada Byron"])
+        str,
+        Field(min_length=1, description="Given name, then family name.", examples=["Ada Byron"]),
     ]
     affiliation: Annotated[
         str | None,
@@ -77,9 +76,10 @@ class Author(Strict):
     ] = None
     email: Annotated[
         str | None,
-        Field(pattern=forms.EMAIL, description="Where users may ask.",
-              examples=["ada@example.org"]),
-    ] = None  # fmt: skip
+        Field(
+            pattern=forms.EMAIL, description="Where users may ask.", examples=["ada@example.org"]
+        ),
+    ] = None
     url: Annotated[
         Url | None, Field(description="Home page.", examples=["https://example.org/ada"])
     ] = None
@@ -102,9 +102,11 @@ class Publication(Strict):
     ]
     info: Annotated[
         str | None,
-        Field(description="What it is to the model: the method, the training data, …",
-              examples=["The paper that describes the model and its training data"]),
-    ] = None  # fmt: skip
+        Field(
+            description="What it is to the model: the method, the training data, …",
+            examples=["The paper that describes the model and its training data"],
+        ),
+    ] = None
     url: Annotated[
         Url | None,
         Field(description="Where to read it.", examples=["https://example.org/paper"]),
@@ -144,14 +146,18 @@ class Status(Strict):
     ]
     reason: Annotated[
         str | None,
-        Field(min_length=1, description="Why, in one sentence.",
-              examples=["Trained on twelve images only."]),
-    ] = None  # fmt: skip
+        Field(
+            min_length=1,
+            description="Why, in one sentence.",
+            examples=["Trained on twelve images only."],
+        ),
+    ] = None
     successor: Annotated[
         str | None,
-        Field(min_length=1, description="Id of the model to use instead.",
-              examples=["unet/nuclei-2"]),
-    ] = None  # fmt: skip
+        Field(
+            min_length=1, description="Id of the model to use instead.", examples=["unet/nuclei-2"]
+        ),
+    ] = None
 
 
 class PixelSize(Strict):
@@ -159,9 +165,11 @@ class PixelSize(Strict):
 
     value: Annotated[
         Positive | Annotated[list[Positive], Field(min_length=2, max_length=3)],
-        Field(description="One number, or one for each spatial axis in the order of `axes`.",
-              examples=[0.325]),
-    ]  # fmt: skip
+        Field(
+            description="One number, or one for each spatial axis in the order of `axes`.",
+            examples=[0.325],
+        ),
+    ]
     unit: Annotated[
         Literal["angstrom", "nanometer", "micrometer", "millimeter"],
         Field(description="Unit, spelled as in OME-Zarr.", examples=["micrometer"]),
@@ -176,15 +184,21 @@ class ModelTest(Strict):
     ]
     expected: Annotated[
         Location | Annotated[int, Field(ge=0)],
-        Field(description="URL or path of the labels that are right, or the number of objects.",
-              examples=["tests/nuclei_labels.tif"]),
-    ]  # fmt: skip
+        Field(
+            description="URL or path of the labels that are right, or the number of objects.",
+            examples=["tests/nuclei_labels.tif"],
+        ),
+    ]
     tolerance: Annotated[
         float | None,
-        Field(ge=0, le=1, examples=[0.05],
-              description="How far the result may be off: 1 - F1 at IoU 0.5 for labels, "
-              "the relative difference for a number of objects."),
-    ] = None  # fmt: skip
+        Field(
+            ge=0,
+            le=1,
+            examples=[0.05],
+            description="How far the result may be off: 1 - F1 at IoU 0.5 for labels, "
+            "the relative difference for a number of objects.",
+        ),
+    ] = None
 
 
 class Metadata(Strict):
@@ -195,9 +209,12 @@ class Metadata(Strict):
 
     description: Annotated[
         str,
-        Field(min_length=1, description="What it segments, in which images, in a sentence or two.",
-              examples=["Nuclei in fluorescence images, also where they touch."]),
-    ]  # fmt: skip
+        Field(
+            min_length=1,
+            description="What it segments, in which images, in a sentence or two.",
+            examples=["Nuclei in fluorescence images, also where they touch."],
+        ),
+    ]
     authors: Annotated[list[Author] | None, Field(description="Who made the model.")] = None
     pubs: Annotated[
         list[Publication] | None,
@@ -210,42 +227,49 @@ class Metadata(Strict):
         Url | None,
         Field(description="Source code.", examples=["https://example.org/model.git"]),
     ] = None
-    license: Annotated[
-        License | None, Field(description="Licences of code and of weights.")
-    ] = None
+    license: Annotated[License | None, Field(description="Licences of code and of weights.")] = None
     keywords: Annotated[
         list[Annotated[str, Field(min_length=1)]] | None,
         Field(description="Words that users search for.", examples=[["nuclei", "DAPI"]]),
     ] = None
     status: Annotated[
         State | Status | None,
-        Field(examples=["stable"],
-              description="stable, experimental or deprecated; as an object with reason and "
-              "successor where there are any."),
-    ] = None  # fmt: skip
+        Field(
+            examples=["stable"],
+            description="stable, experimental or deprecated; as an object with reason and "
+            "successor where there are any.",
+        ),
+    ] = None
     output: Annotated[
         Literal["instance", "semantic"] | None,
-        Field(examples=["instance"],
-              description="instance: every object its own label; semantic: one label a class."),
-    ] = None  # fmt: skip
+        Field(
+            examples=["instance"],
+            description="instance: every object its own label; semantic: one label a class.",
+        ),
+    ] = None
     pixel_size: Annotated[
         PixelSize | None,
         Field(description="Pixel size of the images that the model was trained on."),
     ] = None
     object_diameter: Annotated[
         Positive | None,
-        Field(examples=[30], description="Typical diameter, in pixels, of the objects that "
-              "the model was trained on."),
-    ] = None  # fmt: skip
+        Field(
+            examples=[30],
+            description="Typical diameter, in pixels, of the objects that "
+            "the model was trained on.",
+        ),
+    ] = None
     halo: Annotated[
         Halo | Annotated[list[Halo], Field(min_length=2, max_length=3)] | None,
-        Field(examples=[32],
-              description="Pixels around a tile that the model must see for the tile to come out "
-              "right; one number, or one for each spatial axis in the order of `axes`."),
-    ] = None  # fmt: skip
-    test: Annotated[
-        ModelTest | None, Field(description="An input with its expected result.")
+        Field(
+            examples=[32],
+            description="Pixels around a tile that the model must see for the tile to come out "
+            "right; one number, or one for each spatial axis in the order of `axes`.",
+        ),
     ] = None
+    test: Annotated[ModelTest | None, Field(description="An input with its expected result.")] = (
+        None
+    )
 
 
 class Parameter(Strict):
@@ -256,31 +280,49 @@ class Parameter(Strict):
     ]
     arg_name: Annotated[
         str | None,
-        Field(pattern=forms.ARG_NAME, examples=["diameter"],
-              description="Keyword of the runner's `predict`; without it `name` is the keyword. "
-              "Unique in its list."),
-    ] = None  # fmt: skip
+        Field(
+            pattern=forms.ARG_NAME,
+            examples=["diameter"],
+            description="Keyword of the runner's `predict`; without it `name` is the keyword. "
+            "Unique in its list.",
+        ),
+    ] = None
     value: Annotated[
         Any,
-        Field(description="Default value. A list means choices, all of one type. Null where the "
-              "model finds a value by itself; `dtype` is needed then.", examples=[30.0]),
-        WithJsonSchema({"anyOf": [
-            {"type": ["string", "number", "boolean", "null"]},
-            {"type": "array", "minItems": 1, "uniqueItems": True,
-             "items": {"type": ["string", "number", "boolean"]}},
-        ]}),
-    ]  # fmt: skip
+        Field(
+            description="Default value. A list means choices, all of one type. Null where the "
+            "model finds a value by itself; `dtype` is needed then.",
+            examples=[30.0],
+        ),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": ["string", "number", "boolean", "null"]},
+                    {
+                        "type": "array",
+                        "minItems": 1,
+                        "uniqueItems": True,
+                        "items": {"type": ["string", "number", "boolean"]},
+                    },
+                ]
+            }
+        ),
+    ]
     default: Annotated[
         Scalar | None,
-        Field(description="Which of the choices is chosen at first; without it the first.",
-              examples=["average"]),
-    ] = None  # fmt: skip
+        Field(
+            description="Which of the choices is chosen at first; without it the first.",
+            examples=["average"],
+        ),
+    ] = None
     dtype: Annotated[
         Literal["str", "int", "float", "bool", "list", "tuple"] | None,
-        Field(examples=["float"],
-              description="Type of the value; needed where `value` is null, and in agreement with "
-              "it elsewhere."),
-    ] = None  # fmt: skip
+        Field(
+            examples=["float"],
+            description="Type of the value; needed where `value` is null, and in agreement with "
+            "it elsewhere.",
+        ),
+    ] = None
     minimum: Annotated[
         float | int | None, Field(description="Smallest value allowed.", examples=[0])
     ] = None
@@ -301,26 +343,34 @@ class Parameter(Strict):
     ] = None
     tooltip: Annotated[
         str | None,
-        Field(description="What turning the knob does to the result.",
-              examples=["About the width of a cell. Too small cuts cells in pieces."]),
-    ] = None  # fmt: skip
+        Field(
+            description="What turning the knob does to the result.",
+            examples=["About the width of a cell. Too small cuts cells in pieces."],
+        ),
+    ] = None
     param_type: Annotated[
         Literal["channel"] | None,
-        Field(examples=["channel"],
-              description="channel: the form offers the channels of the image."),
-    ] = None  # fmt: skip
+        Field(
+            examples=["channel"], description="channel: the form offers the channels of the image."
+        ),
+    ] = None
     channel_start: Annotated[
         Literal[-1, 0] | None,
-        Field(examples=[0],
-              description="Number of the first entry offered: -1 is the image as it is and "
-              "channels count from 0; 0 has a meaning of the model's own and channels count "
-              "from 1. Only for channels; -1 without it."),
-    ] = None  # fmt: skip
+        Field(
+            examples=[0],
+            description="Number of the first entry offered: -1 is the image as it is and "
+            "channels count from 0; 0 has a meaning of the model's own and channels count "
+            "from 1. Only for channels; -1 without it.",
+        ),
+    ] = None
     channel_start_label: Annotated[
         str | None,
-        Field(min_length=1, examples=["Grayscale"],
-              description='Words for that first entry. Only for channels; "original" without it.'),
-    ] = None  # fmt: skip
+        Field(
+            min_length=1,
+            examples=["Grayscale"],
+            description='Words for that first entry. Only for channels; "original" without it.',
+        ),
+    ] = None
 
 
 class LocationEntry(Strict):
@@ -328,19 +378,26 @@ class LocationEntry(Strict):
 
     location: Annotated[
         Location,
-        Field(description="URL, absolute path, or path relative to the manifest.",
-              examples=["https://example.org/weights/nuclei.pth"]),
-    ]  # fmt: skip
+        Field(
+            description="URL, absolute path, or path relative to the manifest.",
+            examples=["https://example.org/weights/nuclei.pth"],
+        ),
+    ]
     config_path: Annotated[
         Location | None,
-        Field(description="URL or path of a config file that belongs to these weights.",
-              examples=["https://example.org/weights/nuclei.yaml"]),
-    ] = None  # fmt: skip
+        Field(
+            description="URL or path of a config file that belongs to these weights.",
+            examples=["https://example.org/weights/nuclei.yaml"],
+        ),
+    ] = None
     sha256: Annotated[
         str | None,
-        Field(pattern=forms.SHA256, examples=["0" * 64],
-              description="Hash of the file; `aiod new location` computes it."),
-    ] = None  # fmt: skip
+        Field(
+            pattern=forms.SHA256,
+            examples=["0" * 64],
+            description="Hash of the file; `aiod new location` computes it.",
+        ),
+    ] = None
     size: Annotated[
         int | None, Field(ge=0, description="Size of the file in bytes.", examples=[26570000])
     ] = None
@@ -351,19 +408,25 @@ class TaskEntry(Strict):
 
     locations: Annotated[
         list[LocationEntry] | None,
-        Field(min_length=1, description="Where the weights lie; the first that this user "
-              "can reach is used."),
-    ] = None  # fmt: skip
+        Field(
+            min_length=1,
+            description="Where the weights lie; the first that this user can reach is used.",
+        ),
+    ] = None
     location: Annotated[
         Location | None,
-        Field(description="Short form for a list of one location.",
-              examples=["https://example.org/weights/nuclei.pth"]),
-    ] = None  # fmt: skip
+        Field(
+            description="Short form for a list of one location.",
+            examples=["https://example.org/weights/nuclei.pth"],
+        ),
+    ] = None
     config_path: Annotated[
         Location | None,
-        Field(description="Config file that goes with the short form `location`.",
-              examples=["nuclei.yaml"]),
-    ] = None  # fmt: skip
+        Field(
+            description="Config file that goes with the short form `location`.",
+            examples=["nuclei.yaml"],
+        ),
+    ] = None
     weights: Annotated[
         Literal[False] | None,
         Field(description="false for an algorithm that needs no weights.", examples=[False]),
@@ -382,21 +445,28 @@ class Version(Strict):
 
     slug: Annotated[
         Slug | None,
-        Field(description="Short form of the version's name in ids and folder names; "
-              "derived from the name if absent.", examples=["mitonet_v1"]),
-    ] = None  # fmt: skip
+        Field(
+            description="Short form of the version's name in ids and folder names; "
+            "derived from the name if absent.",
+            examples=["mitonet_v1"],
+        ),
+    ] = None
     axes: Annotated[
         Axes | None,
-        Field(examples=["ZYX"],
-              description="Axes of the array that the model takes in one call: letters of TCZYX, "
-              "each at most once, Y and X among them. C only if the network itself takes several "
-              "channels."),
-    ] = None  # fmt: skip
+        Field(
+            examples=["ZYX"],
+            description="Axes of the array that the model takes in one call: letters of TCZYX, "
+            "each at most once, Y and X among them. C only if the network itself takes several "
+            "channels.",
+        ),
+    ] = None
     weights: Annotated[
         Literal[False] | None,
-        Field(description="false for an algorithm that needs no weights, in any task.",
-              examples=[False]),
-    ] = None  # fmt: skip
+        Field(
+            description="false for an algorithm that needs no weights, in any task.",
+            examples=[False],
+        ),
+    ] = None
     metadata: Annotated[
         Metadata | None, Field(description="Fields that differ from the family's.")
     ] = None
@@ -411,38 +481,49 @@ class Manifest(Strict):
 
     schema_: Annotated[
         str | None,
-        Field(alias="$schema", examples=["../schema.json"],
-              description="Path or URL of schema.json, for editors that complete fields."),
-    ] = None  # fmt: skip
+        Field(
+            alias="$schema",
+            examples=["../schema.json"],
+            description="Path or URL of schema.json, for editors that complete fields.",
+        ),
+    ] = None
     name: Annotated[
         Name,
-        Field(description="Name of the family as people know it (1-50 characters).",
-              examples=["Cellpose"]),
-    ]  # fmt: skip
+        Field(
+            description="Name of the family as people know it (1-50 characters).",
+            examples=["Cellpose"],
+        ),
+    ]
     short_name: Annotated[
         str | None,
-        Field(max_length=50, pattern=forms.FAMILY_SLUG, examples=["cellpose"],
-              description="Short name in ids; names the manifest and the runner. Derived from "
-              "the name if absent."),
-    ] = None  # fmt: skip
+        Field(
+            max_length=50,
+            pattern=forms.FAMILY_SLUG,
+            examples=["cellpose"],
+            description="Short name in ids; names the manifest and the runner. Derived from "
+            "the name if absent.",
+        ),
+    ] = None
     metadata: Annotated[
         Metadata, Field(description="What holds for every version that does not say otherwise.")
     ]
     usage_guide: Annotated[
         str | None,
-        Field(description="Advice for users: text, or a URL.",
-              examples=["Try it on one plane first, then on the stack."]),
-    ] = None  # fmt: skip
+        Field(
+            description="Advice for users: text, or a URL.",
+            examples=["Try it on one plane first, then on the stack."],
+        ),
+    ] = None
     config: Annotated[
         Location | None,
-        Field(description="Config file for versions without their own.",
-              examples=["cellpose.yaml"]),
-    ] = None  # fmt: skip
+        Field(
+            description="Config file for versions without their own.", examples=["cellpose.yaml"]
+        ),
+    ] = None
     config_path: Annotated[
         Location | None,
-        Field(description="The same as `config`; give one of the two.",
-              examples=["cellpose.yaml"]),
-    ] = None  # fmt: skip
+        Field(description="The same as `config`; give one of the two.", examples=["cellpose.yaml"]),
+    ] = None
     versions: Annotated[
         dict[VersionName, Version],
         Field(min_length=1, description="Versions by name, the recommended one first."),
@@ -458,7 +539,11 @@ class Manifest(Strict):
         cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> Manifest:
         manifest: Manifest = handler(value)
-        document = value if isinstance(value, dict) else manifest.model_dump(exclude_unset=True, by_alias=True)
+        document = (
+            value
+            if isinstance(value, dict)
+            else manifest.model_dump(exclude_unset=True, by_alias=True)
+        )
         tasks = (info.context or {}).get("tasks", TASK_NAMES)
         for broken in broken_rules(document, tasks):
             raise PydanticCustomError(

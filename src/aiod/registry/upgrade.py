@@ -40,25 +40,23 @@ def old_form(document: dict[str, Any]) -> OldForm | None:
                     return OldForm((*path, index, old), words)
     for name, version in versions.items() if isinstance(versions, dict) else ():
         tasks = version.get("tasks") if isinstance(version, dict) else None
-        path: Path = ("versions", name, "tasks")
+        below: Path = ("versions", name, "tasks")
         if isinstance(tasks, list):
-            return OldForm(path, "tasks as a list")
+            return OldForm(below, "tasks as a list")
         for task, entry in tasks.items() if isinstance(tasks, dict) else ():
             if not isinstance(entry, dict):
                 continue
             if "location_type" in entry:
-                return OldForm((*path, task, "location_type"), "location_type")
+                return OldForm((*below, task, "location_type"), "location_type")
             if isinstance(entry.get("location"), list):
-                return OldForm((*path, task, "location"), "location as a list of texts")
+                return OldForm((*below, task, "location"), "location as a list of texts")
     return None
 
 
 _RENAMED = {"short_name": "arg_name", "type": "param_type"}
 
 
-def upgrade(
-    document: dict[str, Any], tasks: Mapping[str, str]
-) -> tuple[dict[str, Any], list[str]]:
+def upgrade(document: dict[str, Any], tasks: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     """Today's form of a manifest, and a sentence for each thing that changed.
 
     The document given is left as it is. What cannot be known stays as it was, for `validate` to
@@ -127,7 +125,10 @@ def _lists_to_tables(document: dict[str, Any]) -> Iterator[str]:
         yield f"versions are a table by name now ({counted(len(table), 'version')})"
     lists = 0
     for version in versions.values() if isinstance(versions, dict) else ():
-        if isinstance(version, dict) and (table := _table(version.get("tasks"), "task")) is not None:
+        if (
+            isinstance(version, dict)
+            and (table := _table(version.get("tasks"), "task")) is not None
+        ):
             version["tasks"] = table
             lists += 1
     if lists:
@@ -162,13 +163,13 @@ def _name_arguments(document: dict[str, Any]) -> Iterator[str]:
     for _, params in _parameter_lists(document):
         for parameter in params:
             name = parameter.get("name") if isinstance(parameter, dict) else None
-            if isinstance(name, str) and "arg_name" not in parameter and not name.isidentifier():
-                if argument := family_slug(name):
-                    index = list(parameter).index("name") + 1
-                    items = list(parameter.items())
-                    items.insert(index, ("arg_name", argument))
-                    _replace(parameter, dict(items))
-                    yield f'parameter "{name}" has the arg_name "{argument}" now'
+            if not isinstance(name, str) or "arg_name" in parameter or name.isidentifier():
+                continue
+            if argument := family_slug(name):
+                items = list(parameter.items())
+                items.insert(list(parameter).index("name") + 1, ("arg_name", argument))
+                _replace(parameter, dict(items))
+                yield f'parameter "{name}" has the arg_name "{argument}" now'
 
 
 def _tasks_in_right_case(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator[str]:

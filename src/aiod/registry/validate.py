@@ -13,8 +13,9 @@ from aiod.files import read_text
 from aiod.registry.explain import Source, explain
 from aiod.registry.index import unreadable
 from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.parameter_rules import argument_of
 from aiod.registry.problems import Problem, Severity
-from aiod.registry.rules import argument_of, short_name_of
+from aiod.registry.rules import short_name_of
 from aiod.registry.runners import Runner, read_runner
 from aiod.registry.schema import MAX_MANIFEST_BYTES
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
@@ -87,11 +88,14 @@ def _check(files: list[Path], tasks: Mapping[str, str]) -> Iterator[Problem]:
                 at = ("short_name",) if "short_name" in document else ("name",)
                 found.append(
                     source.problem(
-                        "error", "duplicate-family", at,
+                        "error",
+                        "duplicate-family",
+                        at,
                         f'the short_name "{short}", which {families[short].name} has already',
-                        "one file a family in a layer", "move the versions into one file",
+                        "one file a family in a layer",
+                        "move the versions into one file",
                     )
-                )  # fmt: skip
+                )
             families.setdefault(short, path)
         yield from found
 
@@ -100,8 +104,18 @@ def _check_tasks(path: Path) -> Iterator[Problem]:
     try:
         read_tasks(path)
     except ManifestError as error:
-        yield Problem("error", "tasks", os.fspath(path), 1, 1, 1, "", error.what,
-                      "short names with display names", error.hint)  # fmt: skip
+        yield Problem(
+            "error",
+            "tasks",
+            os.fspath(path),
+            1,
+            1,
+            1,
+            "",
+            error.what,
+            "short names with display names",
+            error.hint,
+        )
 
 
 def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
@@ -116,27 +130,37 @@ def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
                 families.setdefault(short_name_of(source.read.value), (path, source))
     runners = {path.stem: path for path in sorted(layer.runners.glob("*.py"))}
     for family, (_, source) in families.items():
-        path = runners.get(family)
-        if path is None:
+        script = runners.get(family)
+        if script is None:
             if not (SHIPPED.runners / f"{family}.py").is_file() or layer.folder == SHIPPED.folder:
                 yield source.problem(
-                    MISSING_RUNNER, "no-runner", ("short_name",), f"no runner for {family}",
-                    f"{layer.runners / family}.py", "`aiod new family` writes a skeleton",
-                )  # fmt: skip
+                    MISSING_RUNNER,
+                    "no-runner",
+                    ("short_name",),
+                    f"no runner for {family}",
+                    f"{layer.runners / family}.py",
+                    "`aiod new family` writes a skeleton",
+                )
             continue
         try:
-            runner = read_runner(path)
+            runner = read_runner(script)
         except AiodError as error:
-            yield Problem("error", "runner", os.fspath(path), 1, 1, 1, "", str(error), "a runner")
+            yield Problem("error", "runner", os.fspath(script), 1, 1, 1, "", str(error), "a runner")
         else:
             yield from _compare(source, runner)
     for family, path in runners.items():
         if family not in families and not family.startswith("_"):
             yield Problem(
-                "error", "needless-runner", os.fspath(path), 1, 1, 1, "",
+                "error",
+                "needless-runner",
+                os.fspath(path),
+                1,
+                1,
+                1,
+                "",
                 f"a runner for {family}, which no manifest here names",
                 f"{layer.manifests / family}.json, or no runner",
-            )  # fmt: skip
+            )
 
 
 def _compare(source: Source, runner: Runner) -> Iterator[Problem]:
@@ -147,20 +171,30 @@ def _compare(source: Source, runner: Runner) -> Iterator[Problem]:
         if runner.refuses(argument):
             at = "arg_name" if "arg_name" in parameter else "name"
             yield source.problem(
-                "error", "not-accepted", (*path, at),
+                "error",
+                "not-accepted",
+                (*path, at),
                 f'the argument "{argument}", which {runner.path.name} does not accept',
                 "a keyword of predict or survey in the runner",
-            )  # fmt: skip
+            )
     lines = read_text(runner.path, limit=1_000_000).split("\n")
     for argument, line in runner.accepted.items():
         if argument not in set_by_manifest | runner.surveyed:
             text = lines[line - 1]
             column = text.find(argument) + 1
             yield Problem(
-                "error", "never-set", os.fspath(runner.path), line, max(1, column), len(argument),
-                "", f'the argument "{argument}", which no parameter of the manifest sets',
-                f'a parameter with "arg_name": "{argument}" in {Path(source.file).name}', None, text,
-            )  # fmt: skip
+                "error",
+                "never-set",
+                os.fspath(runner.path),
+                line,
+                max(1, column),
+                len(argument),
+                "",
+                f'the argument "{argument}", which no parameter of the manifest sets',
+                f'a parameter with "arg_name": "{argument}" in {Path(source.file).name}',
+                None,
+                text,
+            )
 
 
 def _parameters(document: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:

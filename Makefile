@@ -1,0 +1,45 @@
+# `make demo` shows what aiod does; `make test` runs everything that guards it.
+# Both make what they need: a virtual environment in .venv. PYTHON names another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench generated format clean
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/aiod list --task nuclei
+	$(BIN)/aiod show cellpose/cyto3
+	$(BIN)/aiod validate --quiet
+
+test: $(VENV)/dev.stamp
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/registry.py docs/benchmarks.md
+
+# What is written from the schema: schema.json for editors, docs/schema.md for people.
+generated: $(VENV)/dev.stamp
+	$(BIN)/aiod schema --to src/aiod/schema.json
+	$(BIN)/python -c "from aiod.registry.reference import schema_page; print(schema_page(), end='')" > docs/schema.md
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/aiod fmt src/aiod
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/demo.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ $(VENV)/demo.stamp

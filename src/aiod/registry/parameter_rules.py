@@ -1,0 +1,276 @@
+"""Rules for parameters: value, choices, default, type and bounds agree, arguments are unique.
+
+Like all rules they read the document as it was parsed and pass over wrong types.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiod.registry.jsontext import Path
+from aiod.registry.problems import Finding
+from aiod.words import family_slug, listing, nearest
+
+# Keywords of `predict` and `load` that the host itself passes.
+HOST_ARGUMENTS = frozenset({"model", "image", "axes", "weights", "config", "device", "statistics"})
+
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+}
+
+
+def argument_of(parameter: Mapping[str, Any]) -> str:
+    """The runner's keyword for a parameter: `arg_name`, or `name` where it is absent."""
+    argument = parameter.get("arg_name")
+    return str(parameter.get("name", "") if argument is None else argument)
+
+
+def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
+    """Every broken rule of a list of parameters that stands at `path`."""
+    if not isinstance(params, list):
+        return
+    taken: dict[str, int] = {}
+    for index, parameter in enumerate(params):
+        if not isinstance(parameter, dict):
+            continue
+        here: Path = (*path, index)
+        # Thousands of manifests are read at a time: most parameters need none of these looks.
+        if not _TYPED.isdisjoint(parameter) or isinstance(
+            parameter.get("value"), list | dict | None
+        ):
+            yield from _value(parameter, here)
+        if not _BOUNDED.isdisjoint(parameter):
+            yield from _bounds(parameter, here)
+        if not _OF_CHANNELS.isdisjoint(parameter):
+            yield from _channel(parameter, here)
+        argument = argument_of(parameter)
+        if argument in HOST_ARGUMENTS or not argument.isidentifier() or keyword.iskeyword(argument):
+            yield from _argument(parameter, argument, here)
+        elif taken.setdefault(argument, index) != index:
+            first = params[taken[argument]]
+            yield Finding(
+                (*here, _argument_key(parameter)),
+                "duplicate-argument",
+                f"the argument {argument!r} a second time (first in {first.get('name')!r})",
+                "each argument once in a list",
+                'give one of them another "arg_name"',
+            )
+
+
+_TYPED = frozenset({"dtype", "default"})
+_BOUNDED = frozenset({"minimum", "maximum", "step"})
+_OF_CHANNELS = frozenset({"param_type", "channel_start", "channel_start_label"})
+
+
+def _argument_key(parameter: dict[str, Any]) -> str:
+    return "name" if parameter.get("arg_name") is None else "arg_name"
+
+
+def _argument(parameter: dict[str, Any], argument: str, path: Path) -> Iterator[Finding]:
+    at = _argument_key(parameter)
+    if argument in HOST_ARGUMENTS:
+        yield Finding(
+            (*path, at),
+            "arg-name",
+            f"{argument!r}, which the host itself passes to runners",
+            f"a name other than {listing(sorted(HOST_ARGUMENTS))}",
+        )
+    elif argument and (at == "name" or keyword.iskeyword(argument)):
+        yield Finding(
+            (*path, at),
+            "arg-name",
+            f"{argument!r}, which cannot be an argument",
+            "arg_name: a Python argument name",
+            f'add "arg_name": "{family_slug(argument)}"',
+        )
+
+
+def _value(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
+    if "value" not in parameter:
+        return
+    value, dtype, default = parameter["value"], parameter.get("dtype"), parameter.get("default")
+    at: Path = (*path, "value")
+    if isinstance(value, list):
+        yield from _choices(value, dtype, default, path)
+    elif default is not None:
+        yield Finding(
+            (*path, "default"),
+            "default",
+            "a default beside a single value",
+            "default only where value is a list of choices",
+            "write it as the value",
+        )
+    elif isinstance(value, dict):
+        yield Finding(at, "value", "an object", "text, a number, true, false, null or a list")
+    elif value is None:
+        if dtype is None:
+            yield Finding(
+                at,
+                "missing-dtype",
+                "null without a dtype",
+                "a dtype, so that a form can be made",
+                'add "dtype": "float" (or str, int, bool, list, tuple)',
+            )
+    elif isinstance(dtype, str) and not _is_a(value, dtype):
+        yield Finding(
+            at,
+            "dtype",
+            f"{_shown(value)}, which is no {dtype}",
+            f'a value of dtype "{dtype}"',
+            f'did you mean "dtype": "{_kind(value)}"?',
+        )
+
+
+def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterator[Finding]:
+    at: Path = (*path, "value")
+    if not choices:
+        yield Finding(at, "empty-choices", "an empty list of choices", "at least one choice")
+        return
+    wrong = next((i for i, item in enumerate(choices) if _kind(item) == "other"), None)
+    if wrong is not None:
+        yield Finding(
+            (*at, wrong),
+            "choices",
+            f"{_shown(choices[wrong])} among the choices",
+            "text, numbers, or true and false",
+        )
+        return
+    kinds = {_group(item) for item in choices}
+    if len(kinds) > 1:
+        yield Finding(
+            at,
+            "choices",
+            f"choices of several types: {listing(sorted(kinds), 'and')}",
+            "choices of one type",
+        )
+        return
+    if len({(str, item) if isinstance(item, str) else item for item in choices}) != len(choices):
+        yield Finding(at, "choices", "the same choice twice", "each choice once")
+    if isinstance(dtype, str) and (odd := [item for item in choices if not _is_a(item, dtype)]):
+        yield Finding(
+            (*path, "dtype"),
+            "dtype",
+            f'"{dtype}" for the choice {_shown(odd[0])}',
+            f'the type of the choices, such as "{_kind(odd[0])}"',
+        )
+    if default is None:
+        return
+    kind = next(iter(kinds))
+    if _group(default) != kind:
+        yield Finding(
+            (*path, "default"),
+            "default",
+            f"{_shown(default)}, which is {_group(default)}",
+            f"one of the choices, which are {kind}",
+        )
+    elif default not in choices:
+        close = nearest(default, choices) if isinstance(default, str) else []
+        yield Finding(
+            (*path, "default"),
+            "default",
+            f"{_shown(default)}, which is not among the choices",
+            f"one of {listing(map(_shown, choices))}",
+            f"did you mean {_shown(close[0])}?" if close else None,
+        )
+
+
+def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
+    given = [key for key in ("minimum", "maximum", "step") if parameter.get(key) is not None]
+    if not given:
+        return
+    value, dtype = parameter.get("value"), parameter.get("dtype")
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    numeric = all(_group(item) == "numbers" for item in values)
+    if not numeric or dtype not in (None, "int", "float"):
+        yield Finding(
+            (*path, given[0]),
+            "bounds",
+            f"{given[0]} for a value that is no number",
+            "bounds only for numbers",
+        )
+        return
+    low, high = parameter.get("minimum"), parameter.get("maximum")
+    if not _is_number(low) or not _is_number(high):
+        return
+    if low is not None and high is not None and low > high:
+        yield Finding(
+            (*path, "minimum"),
+            "bounds",
+            f"minimum {low} above maximum {high}",
+            "minimum at most maximum",
+        )
+        return
+    for index, item in enumerate(values):
+        at: Path = (*path, "value", index) if isinstance(value, list) else (*path, "value")
+        if (low is not None and item < low) or (high is not None and item > high):
+            bounds = " and ".join(
+                f"{word} {bound}"
+                for word, bound in (("at least", low), ("at most", high))
+                if bound is not None
+            )
+            yield Finding(at, "bounds", f"{item}, outside its bounds", bounds)
+
+
+def _channel(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
+    channel = parameter.get("param_type") == "channel"
+    start = parameter.get("channel_start")
+    if not channel:
+        for key in ("channel_start", "channel_start_label"):
+            if parameter.get(key) not in (None, -1, "original"):
+                yield Finding(
+                    (*path, key),
+                    "channel",
+                    f"{key} of a parameter that is no channel",
+                    f'{key} only with "param_type": "channel"',
+                )
+        return
+    value = parameter.get("value")
+    if isinstance(value, bool) or not isinstance(value, int | None):
+        yield Finding(
+            (*path, "value"), "channel", f"{_shown(value)} for a channel", "the number of a channel"
+        )
+    elif value is not None and value < (-1 if start is None else start if start == 0 else -1):
+        yield Finding(
+            (*path, "value"),
+            "channel",
+            f"channel {value}",
+            f"{-1 if start is None else start} or more",
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _is_a(value: Any, dtype: str) -> bool:
+    expected = _TYPES.get(dtype)
+    if expected is None:
+        return False  # list and tuple: only a null value, as a list means choices
+    if isinstance(value, bool):
+        return dtype == "bool"
+    return isinstance(value, expected)
+
+
+def _kind(value: Any) -> str:
+    for dtype in ("bool", "str", "int", "float"):
+        if _is_a(value, dtype):
+            return dtype
+    return "other"
+
+
+def _group(value: Any) -> str:
+    return {"bool": "true or false", "str": "text", "other": "lists or objects"}.get(
+        _kind(value), "numbers"
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"

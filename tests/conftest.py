@@ -1,0 +1,59 @@
+"""What the tests share: nothing of the machine they run on, and small real layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache and settings of the test's own, no layers but the shipped one."""
+    monkeypatch.setenv("AIOD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("AIOD_CONFIG", str(tmp_path / "config.toml"))
+    for name in ("AIOD_REGISTRIES", "AIOD_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def family(name: str = "Toy", **changes: Any) -> dict[str, Any]:
+    """A small valid manifest without warnings but for its hash; `changes` replace its fields."""
+    document: dict[str, Any] = {
+        "name": name,
+        "short_name": name.lower(),
+        "metadata": {
+            "description": f"{name} segments toys.",
+            "pubs": [{"title": "On toys", "doi": "10.1234/toys"}],
+            "license": {"code": "MIT", "weights": "CC-BY-4.0"},
+        },
+        "versions": {
+            "v1": {
+                "axes": "YX",
+                "tasks": {"nuclei": {"locations": [{"location": "https://example.org/v1.pth"}]}},
+            }
+        },
+        "params": [
+            {"name": "Size", "arg_name": "size", "value": 3.5, "tooltip": "How large toys are."}
+        ],
+    }
+    return {**document, **changes}
+
+
+@pytest.fixture
+def make_layer(tmp_path: Path) -> Callable[..., Path]:
+    """Write manifests to a new layer folder called `layer` and return the folder."""
+
+    def make(layer: str = "lab", *documents: dict[str, Any]) -> Path:
+        folder = tmp_path / layer
+        (folder / "manifests").mkdir(parents=True, exist_ok=True)
+        for index, document in enumerate(documents):
+            name = document.get("short_name", f"manifest{index}")
+            (folder / "manifests" / f"{name}.json").write_text(json.dumps(document, indent=2))
+        return folder
+
+    return make
