@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,7 +63,7 @@ def write_atomically(path: Path, data: str | Iterable[bytes], *, mode: int | Non
     """
     parts = [data.encode()] if isinstance(data, str) else data
     target = path.resolve()  # a symlinked manifest stays a symlink
-    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         if mode is None and target.exists():
             mode = target.stat().st_mode & 0o777

@@ -6,7 +6,6 @@ that `aiod --help` is quick.
 
 from __future__ import annotations
 
-import logging
 import sys
 
 import click
@@ -38,6 +37,8 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
     """
     context.obj = {"registries": registries}
     if debug:
+        import logging
+
         logging.basicConfig(level=logging.DEBUG)
 
 

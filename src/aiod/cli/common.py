@@ -61,16 +61,25 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=not _utf8(), default=str))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, wide: int = 0) -> None:
-    """A table on stdout; column number `wide` takes the space that is left and wraps."""
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, wide: int = 0, brief: bool = False
+) -> None:
+    """A table on stdout; column number `wide` takes the space that is left.
+
+    There it wraps; `brief` gives each row one line and ends what is too long with an ellipsis.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
     for index, heading in enumerate(headings):
         table.add_column(
-            heading, no_wrap=index != wide, overflow="fold", ratio=1 if index == wide else None
+            heading,
+            no_wrap=brief or index != wide,
+            overflow="ellipsis" if brief and index == wide else "fold",
+            ratio=1 if index == wide else None,
+            min_width=12 if index == wide else None,
         )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))

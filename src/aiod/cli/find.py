@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,12 +34,15 @@ def list_models(
     if as_json:
         print_json([_summary(model) for model in models])
         return
-    rows = [
-        (model.id, registry.tasks[model.task], model.axes or "?", _standing(model))
-        for model in models
-    ]
-    if rows:
-        print_table(("Model", "Task", "Axes", "Description"), rows, wide=3)
+    if models:
+        rows = [
+            (short_id, model.task, model.axes or "?", _standing(model))
+            for short_id, model in _short_ids(registry, models)
+        ]
+        print_table(("Model", "Task", "Axes", "Description"), rows, wide=3, brief=True)
+    for model in models if everything else ():
+        if reason := model.why_unreachable():
+            click.echo(printable(f"{model.id} is not reachable: {reason}"))
     families = len({model.family for model in models})
     click.echo(
         f"{counted(len(models), 'model')} of {counted(families, 'family', 'families')}."
@@ -143,10 +148,22 @@ def _summary(model: Model) -> dict[str, Any]:
     }
 
 
+def _short_ids(registry: Registry, models: Sequence[Model]) -> list[tuple[str, Model]]:
+    """Each model with its id, without the task where its version has only one."""
+    families = {model.family for model in models}
+    tasks = Counter(
+        (model.family, model.slug) for name in families for model in registry.family(name).models
+    )
+    return [
+        (model.id if tasks[model.family, model.slug] > 1 else f"{model.family}/{model.slug}", model)
+        for model in models
+    ]
+
+
 def _standing(model: Model) -> str:
-    reason = model.why_unreachable()
-    status = f"[{model.status}] " if model.status in ("experimental", "deprecated") else ""
-    return f"{status}{model.description}" + (f" [not reachable: {reason}]" if reason else "")
+    notes = [model.status] if model.status in ("experimental", "deprecated") else []
+    notes += [] if model.reachable else ["not reachable"]
+    return f"({', '.join(notes)}) {model.description}" if notes else model.description
 
 
 def _details(registry: Registry, model: Model) -> dict[str, Any]:

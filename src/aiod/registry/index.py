@@ -182,11 +182,9 @@ def _digest(text: str) -> str:
 
 def _context(layer: Layer, tasks: Mapping[str, str]) -> list[Any]:
     """What, beside the files, the entries of an index depend on."""
-    import aiod
-
     rules = sorted(Path(__file__).parent.glob("*.py"))
     code = _digest("".join(f"{file.name}{file.stat().st_mtime_ns}" for file in rules))
-    return [_FORMAT, aiod.__version__, code, str(layer.folder), sorted(tasks)]
+    return [_FORMAT, code, str(layer.folder), sorted(tasks)]
 
 
 def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entry]:

@@ -39,10 +39,7 @@ def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
         if not isinstance(parameter, dict):
             continue
         here: Path = (*path, index)
-        # Thousands of manifests are read at a time: most parameters need none of these looks.
-        if not _TYPED.isdisjoint(parameter) or isinstance(
-            parameter.get("value"), list | dict | None
-        ):
+        if not _is_plain(parameter):
             yield from _value(parameter, here)
         if not _BOUNDED.isdisjoint(parameter):
             yield from _bounds(parameter, here)
@@ -62,9 +59,16 @@ def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
             )
 
 
-_TYPED = frozenset({"dtype", "default"})
 _BOUNDED = frozenset({"minimum", "maximum", "step"})
 _OF_CHANNELS = frozenset({"param_type", "channel_start", "channel_start_label"})
+
+
+def _is_plain(parameter: dict[str, Any]) -> bool:
+    """Whether one look shows that value and dtype agree, as in nearly all of many thousands."""
+    kind = type(parameter.get("value")).__name__
+    dtype = parameter.get("dtype", kind)
+    agree = dtype == kind or (dtype == "float" and kind == "int")
+    return agree and kind in _TYPES and "default" not in parameter
 
 
 def _argument_key(parameter: dict[str, Any]) -> str:

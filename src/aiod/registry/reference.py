@@ -189,15 +189,20 @@ def _example(annotation: Any) -> Any:
         key = "nuclei" if arguments[1] is TaskEntry else "v1"
         return {key: _example(arguments[1])}
     if annotation is TaskEntry:
-        return {"location": LocationEntry.model_fields["location"].examples[0]}
+        return {"location": _first_example(LocationEntry, "location")}
     if annotation is License:
-        return {name: field.examples[0] for name, field in License.model_fields.items()}
+        return {name: _first_example(License, name) for name in License.model_fields}
     fields = annotation.model_fields.items()
     return {
         field.alias or name: field.examples[0] if field.examples else _example(field.annotation)
         for name, field in fields
         if field.is_required()
     }
+
+
+def _first_example(model: type[BaseModel], field: str) -> Any:
+    examples = model.model_fields[field].examples
+    return examples[0] if examples else None
 
 
 def _cell(text: str) -> str:
