@@ -28,7 +28,7 @@ from aiod.registry.tasks import TASKS_FILE
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_INDEX_BYTES = 500_000_000
 # A file written this shortly before the index may change again without a new time.
 _RACY_NANOSECONDS = 2_000_000_000
@@ -122,9 +122,7 @@ def summarise(document: dict[str, Any]) -> dict[str, Any]:
     metadata = document["metadata"]
     return {
         "name": document["name"],
-        "description": metadata["description"],
-        "keywords": metadata.get("keywords") or [],
-        "status": _state(metadata),
+        **_described(metadata),
         "versions": {
             name: {
                 "slug": slug_of(name, version),
@@ -148,7 +146,11 @@ def summarise(document: dict[str, Any]) -> dict[str, Any]:
 def _described(metadata: dict[str, Any] | None) -> dict[str, Any]:
     if not metadata:
         return {}
-    found = {"description": metadata["description"], "status": _state(metadata)}
+    found = {
+        "description": metadata["description"],
+        "keywords": metadata.get("keywords"),
+        "status": _state(metadata),
+    }
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -3,18 +3,19 @@
 The rules, in the order of the layers:
 
 1. A family that no earlier layer has is added; so is a version, and a task of a version. The same
-   family is the same ``short_name``, the same version the same name or slug.
+   family is the same ``short_name``, the same version the same slug or else the same name.
 2. A task that an earlier layer has already, given with locations only: they are put before the
    earlier ones, so that a lab's copy on disk is used before a download.
-3. The same, given with ``params`` or ``metadata`` of its own or with ``"weights": false``: it
-   replaces the earlier one whole.
-4. What a layer gives for the family as a whole (params, config, metadata) holds for what that
-   layer adds or replaces; where it gives none, the earlier layers' holds.
+3. The same, given with ``params`` or ``metadata`` of its own or with ``"weights": false``, or with
+   locations where the earlier one is an algorithm: it replaces the earlier one whole.
+4. What a layer gives for a version (axes, metadata) or for the family as a whole (params, config,
+   metadata) holds for what that layer adds or replaces; where it gives none, the earlier layers'
+   holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,7 @@ class Model:
 class _Task:
     origin: int
     given: dict[str, Any]
-    # (source, version name there, task) of every layer that gives locations, latest first
+    # the sources that give locations, latest first
     places: list[int]
 
 
@@ -83,8 +84,6 @@ class _Task:
 class _Version:
     name: str
     slug: str
-    axes: str | None
-    texts: dict[str, Any]
     # the name that each source knows this version by
     names: dict[int, str] = field(default_factory=dict)
     tasks: dict[str, _Task] = field(default_factory=dict)
@@ -118,6 +117,14 @@ class Family:
         version = next(item for item in self._versions if item.slug == model.slug)
         return version.names.get(source)
 
+    def _said_of(self, version: _Version, origin: int) -> Iterator[dict[str, Any]]:
+        """What source `origin` says of a version and of the family, then each earlier source."""
+        for index in range(origin, -1, -1):
+            row = self._rows[index]
+            if index in version.names:
+                yield row["versions"][version.names[index]]
+            yield row
+
     def _model(self, version: _Version, task: str) -> Model:
         made = version.tasks[task]
         places: dict[str, Place] = {}
@@ -126,9 +133,8 @@ class Family:
             for text in row["locations"]:
                 place = resolve(text, self.sources[index].layer.manifests)
                 places.setdefault(str(place), place)
-        origin = self._rows[made.origin]
         layers = dict.fromkeys((made.origin, *made.places))
-        chain = (made.given, version.texts, origin)
+        chain = [made.given, *self._said_of(version, made.origin)]
         return Model(
             id=f"{self.short_name}/{version.slug}/{task}",
             family=self.short_name,
@@ -136,39 +142,55 @@ class Family:
             version=version.name,
             slug=version.slug,
             task=task,
-            axes=version.axes,
-            description=next(text["description"] for text in chain if text.get("description")),
-            keywords=tuple(origin["keywords"]),
-            status=next((text["status"] for text in chain if text.get("status")), None),
+            axes=_first(chain, "axes"),
+            description=_first(chain, "description"),
+            keywords=tuple(_first(chain, "keywords") or ()),
+            status=_first(chain, "status"),
             needs_weights=made.given["weights"],
             locations=tuple(places.values()),
             layers=tuple(self.sources[index].layer.name for index in layers),
         )
 
 
+def _first(chain: list[dict[str, Any]], key: str) -> Any:
+    return next((given[key] for given in chain if given.get(key) is not None), None)
+
+
 def _merged(rows: list[dict[str, Any]]) -> tuple[_Version, ...]:
     merged: list[_Version] = []
     for index, row in enumerate(rows):
+        same = _same_versions(row["versions"], merged)
         for name, given in row["versions"].items():
-            slug = given["slug"]
-            version = next(
-                (
-                    item
-                    for item in merged
-                    if name == item.name or slug.casefold() == item.slug.casefold()
-                ),
-                None,
-            )
+            version = same.get(name)
             if version is None:
-                version = _Version(name, slug, None, {})
+                version = _Version(name, given["slug"])
                 merged.append(version)
             version.names[index] = name
-            version.axes = given["axes"] or version.axes
             for task, entry in given["tasks"].items():
                 known = version.tasks.get(task)
-                if known is None or entry["own"] or not entry["weights"]:
-                    version.texts = {**version.texts, **given}
+                if (
+                    known is None
+                    or entry["own"]
+                    or not entry["weights"]
+                    or not known.given["weights"]
+                ):
                     version.tasks[task] = _Task(index, entry, [index])
                 else:
                     known.places.insert(0, index)
     return tuple(merged)
+
+
+def _same_versions(given: dict[str, Any], known: list[_Version]) -> dict[str, _Version]:
+    """Which of the known versions each given one is: that with its slug, else with its name.
+
+    Slugs go first, so that no two versions end with one id; none is the same as two.
+    """
+    by_slug = {version.slug.casefold(): version for version in known}
+    same = {
+        name: by_slug[version["slug"].casefold()]
+        for name, version in given.items()
+        if version["slug"].casefold() in by_slug
+    }
+    taken = {version.slug for version in same.values()}
+    by_name = {version.name: version for version in known if version.slug not in taken}
+    return {name: by_name[name] for name in given if name in by_name} | same
