@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from aiod.errors import ManifestError, UnknownModelError
+from aiod.errors import ManifestError, UnknownModelError, UsageError
 from aiod.files import reason
 from aiod.registry.index import Signature, index_layer, signature_of
 from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
@@ -17,7 +18,7 @@ from aiod.registry.locations import WeightsLocation, resolve
 from aiod.registry.merge import Family, Model, Source
 from aiod.registry.problems import Problem
 from aiod.registry.tasks import TASK_NAMES, read_tasks
-from aiod.words import listing, nearest
+from aiod.words import counted, listing, nearest
 
 if TYPE_CHECKING:
     from aiod.registry.schema import Manifest, Metadata, Parameter, TaskEntry
@@ -70,6 +71,14 @@ class Registry:
     Iterating gives :class:`Model` values, also those that this user cannot reach.
     """
 
+    __slots__ = ("_made", "_sources", "layers", "problems", "tasks")
+
+    layers: tuple[Layer, ...]
+    tasks: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    _sources: Mapping[str, tuple[Source, ...]]
+    _made: dict[str, Family]
+
     def __init__(
         self,
         layers: tuple[Layer, ...],
@@ -77,11 +86,25 @@ class Registry:
         sources: Mapping[str, list[Source]],
         problems: tuple[Problem, ...],
     ) -> None:
-        self.layers = layers
-        self.tasks = MappingProxyType(dict(tasks))
-        self.problems = problems
-        self._sources = {name: tuple(found) for name, found in sources.items()}
-        self._made: dict[str, Family] = {}
+        values = {
+            "layers": layers,
+            "tasks": MappingProxyType(dict(tasks)),
+            "problems": problems,
+            "_sources": {name: tuple(found) for name, found in sources.items()},
+            "_made": {},
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a registry does not change: {name} cannot be set; load it again")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a registry does not change: {name} cannot be deleted")
+
+    def __repr__(self) -> str:
+        layers = listing([layer.name for layer in self.layers], "and")
+        return f"<Registry of {counted(len(self._sources), 'family', 'families')} from {layers}>"
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -129,7 +152,9 @@ class Registry:
         version, _, task = rest.partition("/")
         models = self.family(family_name).models
         if version:
-            found = [model for model in models if version in (model.version, model.slug)]
+            found = [model for model in models if version == model.slug] or [
+                model for model in models if version == model.version
+            ]
             if not found:
                 raise _unknown(model_id, f'"{family_name}" has no version "{version}"', models)
             models = tuple(found)
@@ -139,7 +164,7 @@ class Registry:
                 raise _unknown(model_id, f'"{family_name}/{version}" has no task "{task}"', models)
             models = tuple(found)
         if len(models) > 1:
-            missing = "task" if version else "version"
+            missing = "task" if len({model.slug for model in models}) == 1 else "version"
             raise UnknownModelError(
                 f'"{model_id}" leaves the {missing} open.',
                 details=[model.id for model in models],
@@ -158,13 +183,17 @@ class Registry:
         """Models for a task, with these axes (in any order), whose words contain all of `text`'s.
 
         `reachable` True leaves out models that this user cannot reach, False all others.
-        Raises UnknownModelError for a task that there is not.
+        Raises UnknownModelError for a task that there is not, UsageError for such axes.
         """
         if task is not None and task not in self.tasks:
             close = nearest(task, self.tasks)
             raise UnknownModelError(
                 f'There is no task "{task}".',
                 hint=f'did you mean "{close[0]}"?' if close else f"one of {listing(self.tasks)}",
+            )
+        if axes is not None and not set(axes.upper()) <= set("TCZYX"):
+            raise UsageError(
+                f'There are no axes "{axes}".', hint="letters of TCZYX, such as YX or ZYX"
             )
         words = (text or "").casefold().split()
         return tuple(
@@ -180,14 +209,11 @@ class Registry:
     def params_for(self, model: Model | str) -> tuple[Parameter, ...]:
         """The parameters of a model: its task's own, else its family's."""
         family, model, origin = self._origin(model)
-        own = self._task(family, model, origin).params
-        if own is not None:
-            return tuple(own)
+        params = self._task(family, model, origin).params
         for index in range(origin, -1, -1):
-            params = self._manifest(family, index).params
-            if params is not None:
-                return tuple(params)
-        return ()
+            if params is None:
+                params = self._manifest(family, index).params
+        return tuple(copy.deepcopy(params or ()))
 
     def metadata_for(self, model: Model | str) -> Metadata:
         """The metadata of a model: field by field its task's, its version's, its family's."""
@@ -203,7 +229,8 @@ class Registry:
             for block in (task and task.metadata, version and version.metadata, manifest.metadata):
                 if block:
                     for field in block.model_fields_set:
-                        given.setdefault(field, getattr(block, field))
+                        if getattr(block, field) is not None:
+                            given.setdefault(field, copy.deepcopy(getattr(block, field)))
         return Metadata.model_construct(_fields_set=set(given), **given)
 
     def locations_for(self, model: Model | str) -> tuple[WeightsLocation, ...]:
@@ -248,7 +275,7 @@ class Registry:
         """The manifests that make up a family, in the order of the layers."""
         family = self.family(short_name)
         return tuple(
-            (source.layer, self._manifest(family, index))
+            (source.layer, copy.deepcopy(self._manifest(family, index)))
             for index, source in enumerate(family.sources)
         )
 
@@ -296,12 +323,23 @@ def _read_manifest(path: Path, signature: Signature, tasks: tuple[str, ...]) -> 
     """A manifest as it was when the registry was loaded. Raises ManifestError if it changed."""
     from aiod.registry.manifest import read_manifest
 
+    _refuse_changed(path, signature)
     manifest = read_manifest(path, dict.fromkeys(tasks, ""))
-    if signature_of(path.stat()) != signature:
+    _refuse_changed(path, signature)
+    return manifest
+
+
+def _refuse_changed(path: Path, signature: Signature) -> None:
+    try:
+        same = signature_of(path.stat()) == signature
+    except OSError as error:
+        raise ManifestError(
+            f"{path} can no longer be read: {reason(error)}.", hint="load the registry again"
+        ) from error
+    if not same:
         raise ManifestError(
             f"{path} has changed since the registry was loaded.", hint="load the registry again"
         )
-    return manifest
 
 
 def _entries_of(entry: TaskEntry) -> list[dict[str, Any]]:
@@ -320,7 +358,7 @@ def _entries_of(entry: TaskEntry) -> list[dict[str, Any]]:
 def _all_tasks(layers: list[Layer], problems: list[Problem]) -> dict[str, str]:
     tasks = dict(TASK_NAMES)
     for layer in layers:
-        if layer is not SHIPPED and layer.tasks_file.exists():
+        if layer is not SHIPPED and os.path.lexists(layer.tasks_file):
             try:
                 tasks.update(read_tasks(layer.tasks_file))
             except ManifestError as error:

@@ -90,7 +90,7 @@ class _Version:
 
 
 class Family:
-    """One family, as all its layers together make it. Nothing in it changes once it is made."""
+    """One family, as all its layers together make it."""
 
     def __init__(self, short_name: str, sources: Sequence[Source]) -> None:
         self.short_name = short_name
