@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ _MAX_INDEX_BYTES = 500_000_000
 _RACY_NANOSECONDS = 2_000_000_000
 
 Signature = tuple[int, int, int, int]
+_NEVER: Signature = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
     """The entries of a layer in the order of their file names. Raises OSError."""
     folder = os.path.join(layer.manifests, "")
     files = _manifest_files(folder)
-    store = cache_folder() / "indexes" / f"{_digest(str(layer.folder))}.jsonl"
+    store = _store_of(layer)
     started = time.time_ns()
     known = _read(store, layer, tasks)
     entries: list[Entry] = []
@@ -104,6 +105,7 @@ def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Ent
         Manifest.model_validate(document, context={"tasks": tasks})
     except AiodError as error:
         problems = [unreadable(file, error)]
+        signature = _NEVER  # whether a file can be read may change without the file
     except (IrregularJSON, ValueError):
         problems = explain(text, file, tasks, lint=False)
     else:
@@ -174,28 +176,46 @@ def _manifest_files(folder: str) -> list[tuple[str, Signature]]:
                 try:
                     found.append((name, signature_of(item.stat())))
                 except OSError:  # a dangling link, or gone since: reading it will say so
-                    found.append((name, (0, 0, 0, 0)))
+                    found.append((name, _NEVER))
     return sorted(found)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _store_of(layer: Layer) -> Path:
+    """Where this user's index of a layer is kept: in a shared cache each user has their own."""
+    name = _digest(str(layer.folder).encode(errors="surrogateescape"))
+    return cache_folder() / "indexes" / f"{name}-{_user()}.jsonl"
+
+
+def _user() -> int:
+    return os.getuid() if hasattr(os, "getuid") else 0  # Windows has none
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _context(layer: Layer, tasks: Mapping[str, str]) -> list[Any]:
     """What, beside the files, the entries of an index depend on."""
     rules = sorted(Path(__file__).parent.glob("*.py"))
-    code = _digest("".join(f"{file.name}{file.stat().st_mtime_ns}" for file in rules))
+    code = _digest("".join(f"{file.name}{file.stat().st_mtime_ns}" for file in rules).encode())
     return [_FORMAT, code, str(layer.folder), sorted(tasks)]
 
 
 def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entry]:
-    """The entries kept in `store` that may still be good; none where it is not to be trusted."""
+    """The entries kept in `store` that may still be good; none where it is not to be trusted.
+
+    It is trusted when this user wrote it, for these rules and tasks, and it is whole.
+    """
     folder = os.path.join(layer.manifests, "")
     try:
-        head, *bodies = read_bytes(store, limit=_MAX_INDEX_BYTES).split(b"\n")
+        if hasattr(os, "getuid") and store.stat().st_uid != _user():
+            return {}
+        check, _, content = read_bytes(store, limit=_MAX_INDEX_BYTES).partition(b"\n")
+        if check.decode() != _digest(content):
+            return {}
+        head, *bodies = content.split(b"\n")
         context, written, rows = json.loads(head)
-        if context != _context(layer, tasks) or len(bodies) != len(rows):
+        if context != _context(layer, tasks):
             return {}
         return {
             name: Entry(folder + name, (size, modified, changed, node), family, body)
@@ -204,7 +224,7 @@ def _read(store: Path, layer: Layer, tasks: Mapping[str, str]) -> dict[str, Entr
             )
             if max(modified, changed) < written - _RACY_NANOSECONDS
         }
-    except (AiodError, ValueError, TypeError, RecursionError):
+    except (AiodError, OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -212,18 +232,12 @@ def _write(
     store: Path, layer: Layer, tasks: Mapping[str, str], entries: list[Entry], written: int
 ) -> None:
     rows = [(os.path.basename(entry.file), *entry.signature, entry.family) for entry in entries]
-    head = json.dumps([_context(layer, tasks), written, rows])
+    head = json.dumps([_context(layer, tasks), written, rows]).encode()
+    content = b"\n".join([head, *(entry.body for entry in entries)])
     try:
-        write_atomically(store, _lines(head, entries))
+        write_atomically(store, [_digest(content).encode(), b"\n", content])
     except AiodError as error:  # a read-only cache: the next start is as slow as this one
         log.debug("the index of %s is not kept: %s", layer.folder, error)
-
-
-def _lines(head: str, entries: list[Entry]) -> Iterator[bytes]:
-    yield head.encode()
-    for entry in entries:
-        yield b"\n"
-        yield entry.body
 
 
 def _plain(problem: Problem) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def find_layers(extra: Iterable[Path | str] = ()) -> tuple[Layer, ...]:
     for folder in folders:
         if folder.resolve() != SHIPPED.folder:
             taken = {layer.name for layer in layers}
-            layers.append(Layer(str(folder) if folder.name in taken else folder.name, folder))
+            name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+            layers.append(Layer(name if name and name not in taken else str(folder), folder))
     return tuple(layers)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import read_text
+from aiod.words import printable
 
 _MAX_CONFIG_BYTES = 1_000_000
 
@@ -24,7 +25,7 @@ def cache_folder() -> Path:
     """Where weights, remembered hashes and indexes are kept."""
     given = os.environ.get("AIOD_CACHE")
     if given:
-        return Path(given).expanduser().absolute()
+        return _folder(given, "AIOD_CACHE")
     from platformdirs import user_cache_path
 
     return user_cache_path("aiod", appauthor=False)
@@ -34,7 +35,7 @@ def config_file() -> Path:
     """The file with a user's own settings; it need not exist."""
     given = os.environ.get("AIOD_CONFIG")
     if given:
-        return Path(given).expanduser().absolute()
+        return _folder(given, "AIOD_CONFIG")
     from platformdirs import user_config_path
 
     return user_config_path("aiod", appauthor=False) / "config.toml"
@@ -49,12 +50,13 @@ def configured_registries() -> list[Path]:
     """Layer folders of the config file, then those of `AIOD_REGISTRIES`. Raises UsageError."""
     folders = _from_config(config_file())
     listed = os.environ.get("AIOD_REGISTRIES", "")
-    folders += [Path(item).expanduser() for item in listed.split(os.pathsep) if item.strip()]
-    return [folder.absolute() for folder in folders]
+    return folders + [
+        _folder(item, "AIOD_REGISTRIES") for item in listed.split(os.pathsep) if item.strip()
+    ]
 
 
 def _from_config(path: Path) -> list[Path]:
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     hint = 'write it as: registries = ["/path/to/a/layer"]'
     try:
@@ -67,4 +69,15 @@ def _from_config(path: Path) -> list[Path]:
     registries = settings.get("registries", [])
     if not isinstance(registries, list) or not all(isinstance(item, str) for item in registries):
         raise UsageError(f"registries in {path} is not a list of folders.", hint=hint)
-    return [path.parent / Path(item).expanduser() for item in registries]
+    return [_folder(item, f"registries in {path}", path.parent) for item in registries]
+
+
+def _folder(text: str, setting: str, base: Path = Path()) -> Path:
+    """A path that a setting names, absolute; `~` is a home directory. Raises UsageError."""
+    try:
+        if "\0" not in text:
+            return (base / Path(text).expanduser()).absolute()
+        why = "a NUL character"
+    except RuntimeError:
+        why = "a home directory of nobody"
+    raise UsageError(f"{setting} names {why}: {printable(text)}", hint="write the whole path")
