@@ -75,8 +75,8 @@ def show(model_id: str, as_json: bool) -> None:
     title = f"{model.family_name} {model.version}: {registry.tasks[model.task]}"
     click.secho(printable(title), bold=True)
     click.echo(printable(f"{model.id}\n\n{model.description}\n"))
-    facts = [(key, _said(value)) for key, value in _facts(registry, model, details).items()]
-    _print_pairs(out, [(key, value) for key, value in facts if value])
+    facts = _facts(registry, model, details).items()
+    _print_pairs(out, [(key, _said(value)) for key, value in facts if value])
     if details["params"]:
         click.secho("\nParameters", bold=True)
         print_table(

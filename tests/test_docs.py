@@ -1,0 +1,103 @@
+"""The commands in the documentation run, and print what the documentation shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from aiod.cli import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+AIOD = Path(sys.executable).with_name("aiod")
+# Commands that ask servers elsewhere: here it is checked that they are understood.
+NETWORK = ("pull", "check-links")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every `$ aiod …` line, continued lines joined, with the page it stands on."""
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "console"):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [(page.name, line[2:]) for line in lines if line.startswith("$ ")]
+    return [(page, line) for page, line in found if re.match(r"(\w+=\S+ )*(\S*/)?aiod ", line)]
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_a_command_of_the_documentation_runs(page: str, line: str, tmp_path: Path) -> None:
+    lab = tmp_path / "lab"
+    (lab / "manifests").mkdir(parents=True)
+    (lab / "weights").mkdir()
+    (lab / "weights" / "embryo").write_bytes(b"weights")
+    for stands_for, folder in (("/shared/lab", lab), ("/media/disk/aiod", lab)):
+        line = line.replace(stands_for, str(folder))
+    words = shlex.split(line)
+    world = dict(os.environ)
+    while "=" in words[0]:
+        name, value = words.pop(0).split("=", 1)
+        world[name] = value
+    arguments = words[1:]
+    if arguments[0] in NETWORK:
+        command = cli.commands[arguments[0]]
+        command.make_context(arguments[0], arguments[1:], parent=click.Context(cli))
+        return
+    if arguments[0] == "new" and "--to" not in arguments:
+        arguments += ["--help"]  # it would ask, and write to this checkout
+    done = subprocess.run(
+        [AIOD, *arguments], input="y\n" * 5, env=world, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr or "Remove" in done.stderr
+
+
+def test_the_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--silent", "demo"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
+    lines = [line for line in recipe.splitlines() if "/aiod " in line]
+    assert len(lines) == 3
+    printed = ""
+    for line in lines:
+        done = subprocess.run(
+            [AIOD, *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        printed += done.stdout
+    printed_lines = {line.strip() for line in printed.splitlines()}
+    shown = next(block for block in blocks(ROOT / "README.md", "console") if "make demo" in block)
+    for line in shown.splitlines():
+        if line.strip() not in ("$ make demo", "…", ""):
+            assert line.strip() in printed_lines
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "lab" / "manifests").mkdir(parents=True)
+    for block in blocks(page, "python"):
+        program = block.replace("/shared/lab", str(tmp_path / "lab"))
+        subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_json_of_a_page_is_json(page: Path) -> None:
+    for block in blocks(page, "json"):
+        json.loads(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_to_a_file_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
