@@ -6,6 +6,7 @@ that `aiod --help` is quick.
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
@@ -50,6 +51,9 @@ for _module in (find, weights, new, check, maintain):
 def main() -> None:
     """Run a command; a user's mistake is a sentence and exit code 1, never a traceback."""
     debug = "--debug" in sys.argv[1:]
+    for stream in (sys.stdout, sys.stderr):  # a letter that a terminal lacks is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except AiodError as error:

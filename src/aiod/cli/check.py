@@ -85,7 +85,7 @@ def fmt(paths: tuple[Path, ...], check: bool) -> None:
             if not check:
                 write_atomically(path, after)
     for path in changed:
-        click.echo(f"{'would change' if check else 'changed'}: {path}")
+        click.echo(printable(f"{'would change' if check else 'changed'}: {path}"))
     click.echo(
         f"{counted(len(files), 'file')}, {len(changed)} {'to change' if check else 'changed'}."
     )
@@ -130,9 +130,8 @@ def upgrade(files: tuple[Path, ...]) -> None:
         new, changes = rewrite(document, tasks)
         if changes:
             write_atomically(path, to_text(new))
-        click.echo(
-            f"{path}: " + (f"{counted(len(changes), 'change')}" if changes else "up to date")
-        )
+        said = counted(len(changes), "change") if changes else "up to date"
+        click.echo(printable(f"{path}: {said}"))
         for change in changes:
             click.echo(printable(f"  {change}"))
         left = explain(to_text(new), str(path), tasks, lint=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -57,8 +58,8 @@ def layer_folder(given: Path | None) -> Path:
 
 
 def print_json(value: Any) -> None:
-    """JSON on stdout; control characters are escaped by JSON itself."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=not _utf8(), default=str))
+    """JSON on stdout; what a terminal would obey is escaped, which means the same in JSON."""
+    click.echo(printable(json.dumps(value, indent=2, ensure_ascii=not _utf8(), default=str)))
 
 
 def print_table(
@@ -87,10 +88,10 @@ def print_table(
 
 
 def console() -> Any:
-    """A terminal of any width; 100 columns where there is none, as in a pipe."""
+    """A terminal of any width; 100 columns where neither it nor COLUMNS says how many."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 100
     return Console(width=width, highlight=False, soft_wrap=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,10 @@ def cite(model_id: str, style: str) -> None:
     from aiod.registry.cite import citation
 
     text = citation(load_registry(), model_id, style)
-    click.echo(text if style == "csl" else printable(text))
+    if style == "csl":
+        print_json(json.loads(text))
+    else:
+        click.echo(printable(text))
 
 
 def _summary(model: Model) -> dict[str, Any]:

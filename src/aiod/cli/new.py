@@ -259,12 +259,20 @@ def _write(given: dict[str, Any], add: Callable[..., Change | tuple[Change, ...]
         click.echo(printable(change.diff))
     if given["dry_run"]:
         return
-    if not given["yes"]:
-        click.confirm(f"Write {listing([str(item.path) for item in changes], 'and')}?", abort=True)
+    files = listing([str(item.path) for item in changes], "and")
+    if not given["yes"] and not _agreed(printable(f"Write {files}?")):
+        raise UsageError("Nothing was written.", hint="--yes writes without asking")
     for change in changes:
         change.write()
     written = changes[0].path
     click.echo(f"Written. Next: aiod validate {written}")
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort:  # no answer is no yes
+        return False
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,9 @@ class Questions:
         words = "Where are the weights? A URL, or a path (relative to the manifest)."
         if not needed:
             words += " Nothing for an algorithm without weights."
-        return self.ask("location", words, check, default=None if needed else "") or None
+        # A script that leaves the location out has forgotten it; '' says that there is none.
+        default = "" if self.asking and not needed else None
+        return self.ask("location", words, check, default=default) or None
 
     def authors(self) -> list[dict[str, str]]:
         if not self.asking:
@@ -100,6 +102,8 @@ class Questions:
     def publication(self, model: Any) -> list[dict[str, str]]:
         title = self("title", model, "title", optional=True)
         if not title:
+            if self.given["doi"]:
+                raise UsageError("--title is missing.", hint="--doi goes with the title")
             return []
         doi = self("doi", model, "doi", optional=True)
         return [{"title": title, **({"doi": doi} if doi else {})}]
@@ -110,7 +114,8 @@ class Questions:
         from aiod.words import family_slug
 
         found: list[dict[str, Any]] = []
-        while click.confirm("Add a parameter (a knob that users may turn)?", default=False):
+        more = "Add a parameter (a knob that users may turn)? [y/N]"
+        while self.once(more, _not_yes_or_no, default="").lower().startswith("y"):
             name = self.once("  Label in forms", lambda a: wrong_answer(Parameter, "name", a))
             argument = self.once(
                 "  Keyword of the runner",
@@ -141,23 +146,30 @@ class Questions:
             if check and (wrong := check(answer)):
                 raise UsageError(f"{flag} {answer!r} does not fit: {wrong}.")
             return str(answer)
-        try:
-            return self.once(words, check, default=default)
-        except click.Abort as error:
-            raise UsageError(f"There was no answer for {flag}.", hint=words) from error
+        return self.once(words, check, default=default, flag=flag)
 
     def once(
         self,
         words: str,
         check: Callable[[str], str | None] | None = None,
         default: str | None = None,
+        flag: str = "--param",
     ) -> str:
         while True:
-            answer = str(click.prompt(words, default=default, show_default=bool(default))).strip()
+            try:
+                given = click.prompt(words, default=default, show_default=bool(default))
+            except click.Abort as error:
+                click.echo()  # the question's line ends here
+                raise UsageError(f"There was no answer for {flag}.", hint=words) from error
+            answer = str(given).strip()
             wrong = check(answer) if check else None
             if wrong is None:
                 return answer
             click.echo(printable(f"  {wrong}"))
+
+
+def _not_yes_or_no(text: str) -> str | None:
+    return None if text.lower() in ("", "y", "yes", "n", "no") else "expected y or n"
 
 
 def _not_json(text: str) -> str | None:

@@ -2,7 +2,8 @@
 
 Sources: the APA Publication Manual (7th edition) for references, the CSL-JSON schema of
 citationstyles.org. A name is split at its last word, particles such as "van der" going with the
-family name; a name written "Family, Given" is taken as it is.
+family name; a name written "Family, Given" is taken as it is. One word, or words of which one
+says so (team, university, …), is an organisation.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiod.errors import AiodError
+from aiod.errors import AiodError, UsageError
 from aiod.registry.merge import Model
-from aiod.words import family_slug
+from aiod.words import family_slug, listing
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
@@ -42,11 +43,36 @@ _PARTICLES = frozenset(
         "zur",
     ]
 )
+_ORGANISATIONS = frozenset(
+    [
+        "association",
+        "collaboration",
+        "community",
+        "consortium",
+        "contributors",
+        "developers",
+        "foundation",
+        "group",
+        "initiative",
+        "institute",
+        "lab",
+        "laboratory",
+        "network",
+        "organization",
+        "project",
+        "society",
+        "team",
+        "university",
+    ]
+)
+# BibTeX counts braces, escaped or not, so a brace of the text must not appear as one.
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    **{mark: "\\" + mark for mark in "&%$#_{}"},
+    "{": r"\textbraceleft{}",
+    "}": r"\textbraceright{}",
+    **{mark: "\\" + mark for mark in "&%$#_"},
 }
 
 
@@ -57,7 +83,7 @@ def citation(registry: Registry, model: Model | str, style: str = "apa") -> str:
     where the manifest names none of these.
     """
     if style not in STYLES:
-        raise AiodError(f'There is no citation style "{style}".', hint=f"one of {sorted(STYLES)}")
+        raise UsageError(f'There is no citation style "{style}".', hint=f"one of {listing(STYLES)}")
     found = registry.get(model.id if isinstance(model, Model) else model)
     return STYLES[style](references(registry, found))
 
@@ -68,7 +94,7 @@ def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = [
         {
             "type": "article",
-            "title": pub.title,
+            "title": " ".join(pub.title.split()),
             "author": [_name(author.name) for author in pub.authors or ()],
             "issued": {"date-parts": [[pub.year]]} if pub.year else None,
             "DOI": pub.doi,
@@ -114,18 +140,19 @@ def _apa_item(item: Mapping[str, Any]) -> str:
     else:
         people = "".join(names)
     year = f"({_year(item) or 'n.d.'})"
-    title = item["title"].rstrip(".") + (
-        " [Computer software]" if item["type"] == "software" else ""
-    )
+    title = item["title"].rstrip(".")
+    if item["type"] == "software":
+        title += " [Computer software]"
+    title += "" if title.endswith(("?", "!")) else "."
     where = f"https://doi.org/{item['DOI']}" if "DOI" in item else item.get("URL", "")
-    head = f"{people} {year}. {title}." if people else f"{title}. {year}."
+    head = f"{people} {year}. {title}" if people else f"{title} {year}."
     return f"{head} {where}".strip()
 
 
 def _apa_name(name: Mapping[str, str]) -> str:
     if "literal" in name:
         return name["literal"]
-    parts = re.split(r"[\s.]+", name["given"])
+    parts = re.split(r"\.?\s+|\.(?!-|$)", name["given"])
     initials = " ".join(
         "-".join(f"{p[0]}." for p in part.split("-") if p) for part in parts if part
     )
@@ -147,8 +174,8 @@ def _bibtex_item(item: Mapping[str, Any]) -> str:
         "title": f"{{{_latex(item['title'])}}}",  # the inner braces keep its capitals
         "author": authors,
         "year": str(_year(item) or ""),
-        "doi": item.get("DOI", ""),
-        "url": item.get("URL", ""),
+        "doi": _without_braces(item.get("DOI", "")),
+        "url": _without_braces(item.get("URL", "")),
         "note": _latex(item.get("note", "")),
     }
     lines = [f"  {key} = {{{value}}}," for key, value in fields.items() if value]
@@ -171,8 +198,8 @@ def _name(text: str) -> dict[str, str]:
     if comma and given:
         return {"family": family, "given": given}
     words = text.split()
-    if len(words) < 2:
-        return {"literal": text}
+    if len(words) < 2 or not _ORGANISATIONS.isdisjoint(word.lower() for word in words):
+        return {"literal": " ".join(words)}
     start = len(words) - 1
     while start > 1 and words[start - 1].lower() in _PARTICLES:
         start -= 1
@@ -202,4 +229,8 @@ def _unique(key: str, taken: set[str]) -> str:
 
 
 def _latex(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _without_braces(address: str) -> str:
+    return address.replace("{", "%7B").replace("}", "%7D").replace("\\", "%5C")

@@ -34,6 +34,7 @@ from aiod.registry.explain import explain, say
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.locations import resolve
 from aiod.registry.manifest import line_of, read_document
+from aiod.registry.merge import Model
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.rules import short_name_of, slug_of
 from aiod.registry.schema import MAX_MANIFEST_BYTES
@@ -91,7 +92,8 @@ def add_family(
     already in this layer, ManifestError when the result would not be valid.
     """
     short = short_name or family_slug(name)
-    path = _path_of(layer, short)
+    registry = _registry(layer)
+    path = _path_of(layer, short, registry.tasks)
     if path.exists():
         raise UsageError(
             f"{path} exists already.", hint=f"`aiod new version --family {short}` adds to it"
@@ -114,7 +116,7 @@ def add_family(
     )
     if params:
         document["params"] = [dict(item) for item in params]
-    changes = [_change(path, None, document, _registry(layer))]
+    changes = [_change(path, None, document, registry)]
     script = Layer(layer.name, layer).runners / f"{short}.py"
     if runner and not script.exists():
         first = document["versions"][version]
@@ -146,7 +148,7 @@ def add_version(
     """
     registry = _registry(layer)
     path, before, document = _open(layer, family, registry)
-    _refuse_known_version(document, version, slug, path)
+    _refuse_known_version(document, version, slug, path, family, registry)
     described = {"description": description} if description else {}
     own = {**described, **(metadata or {})}
     if own and "description" not in own:
@@ -180,8 +182,11 @@ def add_task(
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
     entries = document["versions"].setdefault(name, {}).setdefault("tasks", {})
-    if task in entries:
-        raise UsageError(f'{path}: "{name}" has the task "{task}" already.')
+    if task in entries or any(model.task == task for model in _known(registry, family, name)):
+        raise UsageError(
+            f'{family}/{name} has the task "{task}" already.',
+            hint="`aiod new location` adds a location to it",
+        )
     entry = _task(layer, location, config_path, hashed, progress)
     entries[task] = {**entry, **({"metadata": dict(metadata)} if metadata else {})}
     return _done([_change(path, before, document, registry)], dry_run)[0]
@@ -204,17 +209,17 @@ def add_location(
     registry = _registry(layer)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
-    known = [
-        model for model in registry.family(family).models if name in (model.version, model.slug)
-    ]
-    tasks = [model.task for model in known] or list(
-        document["versions"].get(name, {}).get("tasks", {})
-    )
+    known = {model.task: model for model in _known(registry, family, name)}
+    tasks = list(known) or list(document["versions"].get(name, {}).get("tasks", {}))
     if task is None and len(tasks) != 1:
         raise UsageError(f"{family}/{name} has several tasks.", hint=f"name one: {listing(tasks)}")
     chosen = task or tasks[0]
+    if chosen not in tasks:
+        raise UnknownModelError(
+            f'{family}/{name} has no task "{chosen}".', hint=f"it has {listing(tasks, 'and')}"
+        )
     entry = document["versions"].setdefault(name, {}).setdefault("tasks", {}).setdefault(chosen, {})
-    if entry.get("weights") is False:
+    if entry.get("weights") is False or (chosen in known and not known[chosen].needs_weights):
         raise UsageError(f"{family}/{name}/{chosen} is an algorithm without weights.")
     if "location" in entry:  # the short form of a list of one
         place = {key: entry.pop(key) for key in ("location", "config_path") if key in entry}
@@ -287,12 +292,12 @@ def _registry(layer: Path) -> Registry:
     return load([layer]) if exists else load()
 
 
-def _path_of(layer: Path, short_name: str) -> Path:
+def _path_of(layer: Path, short_name: str, tasks: Mapping[str, str]) -> Path:
     """The file of a family in a layer: the one that has its short name, else a new one."""
     folder = Layer(layer.name, layer).manifests
     for path in sorted(folder.glob("*.json")):
         try:
-            document = read_document(path)
+            document = read_document(path, tasks)
         except AiodError:
             continue
         if short_name_of(document) == short_name:
@@ -302,7 +307,7 @@ def _path_of(layer: Path, short_name: str) -> Path:
 
 def _open(layer: Path, family: str, registry: Registry) -> tuple[Path, str | None, dict[str, Any]]:
     """A family's manifest in a layer, or the beginning of one over an earlier layer's."""
-    path = _path_of(layer, family)
+    path = _path_of(layer, family, registry.tasks)
     if path.exists():
         document = read_document(path, registry.tasks)
         return path, read_text(path, limit=MAX_MANIFEST_BYTES), copy.deepcopy(document)
@@ -335,14 +340,31 @@ def _version_name(document: dict[str, Any], version: str, family: str, registry:
     )
 
 
+def _known(registry: Registry, family: str, version: str) -> list[Model]:
+    """The models of a version in all layers; none where its family is new."""
+    if family not in registry.families:
+        return []
+    models = registry.family(family).models
+    return [model for model in models if version in (model.version, model.slug)]
+
+
 def _refuse_known_version(
-    document: dict[str, Any], version: str, slug: str | None, path: Path
+    document: dict[str, Any],
+    version: str,
+    slug: str | None,
+    path: Path,
+    family: str,
+    registry: Registry,
 ) -> None:
-    new = slug_of(version, {"slug": slug})
-    for name, item in document["versions"].items():
-        if name == version or slug_of(name, item) == new:
+    new = slug_of(version, {"slug": slug}).casefold()
+    known = {name: (slug_of(name, item), str(path)) for name, item in document["versions"].items()}
+    if family in registry.families:
+        for model in registry.family(family).models:
+            known.setdefault(model.version, (model.slug, f"the layer {model.layers[0]}"))
+    for name, (taken, where) in known.items():
+        if name == version or taken.casefold() == new:
             raise UsageError(
-                f'{path} has a version "{name}" already.',
+                f'"{family}" has a version "{name}" already, in {where}.',
                 hint="`aiod new task` or `aiod new location` adds to it",
             )
 

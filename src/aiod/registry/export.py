@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pydantic import AnyUrl, TypeAdapter, ValidationError
 
 from aiod.errors import UsageError
 from aiod.files import write_atomically
@@ -29,6 +32,7 @@ _AIOD_PARAMETER = (
     "channel_start",
     "channel_start_label",
 )
+_ANY_URL = TypeAdapter(AnyUrl | None)
 _AIOD_AUTHOR = ("name", "affiliation", "email", "url", "github", "orcid")
 
 
@@ -60,9 +64,11 @@ def _export_aiod(registry: Registry, folder: Path) -> Exported:
             else:
                 models.append(model)
         if models:
-            document = _as_aiod(flattened(registry, name, models))
+            document, unsaid = _as_aiod(flattened(registry, name, models))
+            left_out += [f"{name}: {sentence}" for sentence in unsaid]
             path = folder / f"{name}.json"
-            write_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            # The package opens files in the encoding of its machine, whatever that is: ASCII.
+            write_atomically(path, json.dumps(document, indent=2) + "\n")
             files.append(path)
     return Exported(tuple(files), tuple(left_out))
 
@@ -70,19 +76,23 @@ def _export_aiod(registry: Registry, folder: Path) -> Exported:
 FORMATS: Mapping[str, Callable[[Registry, Path], Exported]] = {"aiod": _export_aiod}
 
 
-def _as_aiod(document: dict[str, Any]) -> dict[str, Any]:
-    return _given(
+def _as_aiod(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A manifest for aiod-registry, and what it could not be told."""
+    unsaid: dict[str, None] = {}
+    written = _given(
         {
             "name": document["name"],
             "short_name": document["short_name"],
             "usage_guide": document.get("usage_guide"),
-            "metadata": _metadata(document["metadata"]),
+            "metadata": _metadata(document["metadata"], unsaid),
             "versions": {
                 name: _given(
                     {
                         "slug": version["slug"],
                         "axes": version.get("axes"),
-                        "tasks": {task: _task(entry) for task, entry in version["tasks"].items()},
+                        "tasks": {
+                            task: _task(entry, unsaid) for task, entry in version["tasks"].items()
+                        },
                     }
                 )
                 for name, version in document["versions"].items()
@@ -90,9 +100,10 @@ def _as_aiod(document: dict[str, Any]) -> dict[str, Any]:
             "params": _parameters(document.get("params")),
         }
     )
+    return written, list(unsaid)
 
 
-def _task(entry: dict[str, Any]) -> dict[str, Any]:
+def _task(entry: dict[str, Any], unsaid: dict[str, None]) -> dict[str, Any]:
     metadata = entry.get("metadata")
     return _given(
         {
@@ -100,7 +111,7 @@ def _task(entry: dict[str, Any]) -> dict[str, Any]:
                 _picked(item, ("location", "config_path")) for item in entry["locations"]
             ],
             "params": _parameters(entry.get("params")),
-            "metadata": _metadata(metadata) if metadata else None,
+            "metadata": _metadata(metadata, unsaid) if metadata else None,
         }
     )
 
@@ -111,39 +122,59 @@ def _parameters(params: list[dict[str, Any]] | None) -> list[dict[str, Any]] | N
     return [{"value": item["value"], **_picked(item, _AIOD_PARAMETER)} for item in params]
 
 
-def _metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+def _metadata(metadata: dict[str, Any], unsaid: dict[str, None]) -> dict[str, Any]:
     pubs = []
     for pub in metadata.get("pubs") or ():
         doi = pub.get("doi")
-        url = pub.get("url") or (f"https://doi.org/{doi}" if doi else None)
-        if url:  # the format has no publication without one
-            pubs.append(
-                _given(
-                    {
-                        "title": pub["title"],
-                        "info": pub.get("info") or "Publication",
-                        "url": url,
-                        "year": pub.get("year"),
-                        "doi": doi,
-                        "authors": _authors(pub.get("authors")),
-                    }
-                )
+        url = _url(pub.get("url"), unsaid) or (f"https://doi.org/{quote(doi)}" if doi else None)
+        if url is None:
+            unsaid[f'"{pub["title"]}": the format has no publication without a URL'] = None
+            continue
+        pubs.append(
+            _given(
+                {
+                    "title": pub["title"],
+                    "info": pub.get("info") or "Publication",
+                    "url": url,
+                    "year": pub.get("year"),
+                    "doi": doi,
+                    "authors": _authors(pub.get("authors"), unsaid),
+                }
             )
+        )
     return _given(
         {
             "description": metadata["description"],
-            "authors": _authors(metadata.get("authors")),
+            "authors": _authors(metadata.get("authors"), unsaid),
             "pubs": pubs or None,
-            "url": metadata.get("url"),
-            "repo": metadata.get("repo"),
+            "url": _url(metadata.get("url"), unsaid),
+            "repo": _url(metadata.get("repo"), unsaid),
         }
     )
 
 
-def _authors(authors: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+def _authors(
+    authors: list[dict[str, Any]] | None, unsaid: dict[str, None]
+) -> list[dict[str, Any]] | None:
     if not authors:
         return None
-    return [{"affiliation": "", **_picked(author, _AIOD_AUTHOR)} for author in authors]
+    return [
+        {
+            "affiliation": "",
+            **_picked({**author, "url": _url(author.get("url"), unsaid)}, _AIOD_AUTHOR),
+        }
+        for author in authors
+    ]
+
+
+def _url(url: str | None, unsaid: dict[str, None]) -> str | None:
+    """A URL that aiod-registry's own check accepts; the few that only ours does are left out."""
+    try:
+        _ANY_URL.validate_python(url)
+    except ValidationError:
+        unsaid[f"{url}: not a URL in the format's eyes"] = None
+        return None
+    return url
 
 
 def _picked(item: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
