@@ -21,10 +21,11 @@ test: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python benchmarks/registry.py docs/benchmarks.md
 
-# What is written from the schema: schema.json for editors, docs/schema.md for people.
+# What is written by programs: schema.json for editors, docs/schema.md and pictures for people.
 generated: $(VENV)/dev.stamp
 	$(BIN)/aiod schema --to src/aiod/schema.json
 	$(BIN)/python -c "from aiod.registry.reference import schema_page; print(schema_page(), end='')" > docs/schema.md
+	$(BIN)/python docs/images/make.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix

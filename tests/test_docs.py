@@ -101,3 +101,12 @@ def test_a_link_to_a_file_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_the_picture_of_a_list_shows_the_models_of_today() -> None:
+    text = (ROOT / "docs" / "images" / "list.svg").read_text("utf-8").replace("&#160;", " ")
+    done = subprocess.run(
+        [AIOD, "list", "--task", "nuclei"], capture_output=True, encoding="utf-8", check=True
+    )
+    for line in done.stdout.splitlines():
+        assert line.strip().split("  ")[0] in text, "run `python docs/images/make.py`"
