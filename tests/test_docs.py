@@ -72,7 +72,12 @@ def test_the_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
     printed = ""
     for line in lines:
         done = subprocess.run(
-            [AIOD, *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=True
+            [AIOD, *shlex.split(line)[1:]],
+            env={**os.environ, "COLUMNS": "100"},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         printed += done.stdout
     printed_lines = {line.strip() for line in printed.splitlines()}
@@ -106,7 +111,11 @@ def test_a_link_to_a_file_leads_somewhere(page: Path) -> None:
 def test_the_picture_of_a_list_shows_the_models_of_today() -> None:
     text = (ROOT / "docs" / "images" / "list.svg").read_text("utf-8").replace("&#160;", " ")
     done = subprocess.run(
-        [AIOD, "list", "--task", "nuclei"], capture_output=True, encoding="utf-8", check=True
+        [AIOD, "list", "--task", "nuclei"],
+        env={**os.environ, "COLUMNS": "100"},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     for line in done.stdout.splitlines():
         assert line.strip().split("  ")[0] in text, "run `python docs/images/make.py`"

@@ -42,7 +42,7 @@ def main() -> None:
 def drawn(arguments: list[str]) -> str:
     """A command and its output as a picture of a terminal."""
     aiod = Path(sys.executable).with_name("aiod")
-    world = {**os.environ, "PYTHONUTF8": "1"}
+    world = {**os.environ, "PYTHONUTF8": "1", "COLUMNS": "100"}
     done = subprocess.run(
         [aiod, *arguments], env=world, capture_output=True, encoding="utf-8", check=True
     )
