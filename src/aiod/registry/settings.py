@@ -61,7 +61,7 @@ def _from_config(path: Path) -> list[Path]:
     hint = 'write it as: registries = ["/path/to/a/layer"]'
     try:
         settings = tomllib.loads(read_text(path, limit=_MAX_CONFIG_BYTES))
-    except (AiodError, tomllib.TOMLDecodeError) as error:
+    except (AiodError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"The config file {path} cannot be read: {error}", hint=hint) from error
     unknown = sorted(set(settings) - {"registries"})
     if unknown:
