@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
-# Characters that a terminal obeys instead of showing: C0 and C1 controls, and the marks that
-# reorder text. Whatever comes from a manifest or a server passes through `printable` first.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that a terminal obeys instead of showing: C0 and C1 controls, and the marks that break
+# or reorder text. Whatever comes from a manifest or a server passes through `printable` first.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
     """`text` with control characters, reordering marks and lone surrogates written as ``\\uXXXX``.
 
+    Tabs and line breaks stay.
+
     >>> printable("red \\x1b[31mtext")
     'red \\\\u001b[31mtext'
     """
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def shown(value: Any) -> str:
+    """A value as it stands in a JSON file, shortened; of a list or an object only the kind.
+
+    >>> shown("a"), shown(True), shown([1, 2])
+    ('"a"', 'true', 'a list')
+    """
+    if isinstance(value, dict | list):
+        kind = "object" if isinstance(value, dict) else "list"
+        return f"an empty {kind}" if not value else "an object" if kind == "object" else "a list"
+    if isinstance(value, str) and len(value) > 60:
+        value = value[:57] + "…"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 70 else text[:67] + "…"
 
 
 def nearest(word: str, candidates: Iterable[str], count: int = 1) -> list[str]:
@@ -79,6 +100,7 @@ def byte_size(count: int) -> str:
 
 def _ascii(name: str) -> str:
     if not name.isascii():
+        name = name.replace("µ", "u").replace("μ", "u")  # U+00B5 and U+03BC, as in µm
         name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return name.lower()
 
@@ -93,12 +115,16 @@ def family_slug(name: str) -> str:
 
 
 def version_slug(name: str) -> str:
-    """The slug that a version's name stands for: safe as a file name, or ''.
+    """The slug that a version's name stands for: safe as a file name on every system, or ''.
 
     >>> version_slug("MitoNet Mini v1")
     'mitonet_mini_v1'
     """
-    return _UNSAFE.sub("_", _ascii(name)).strip("_.")
+    slug = _UNSAFE.sub("_", _ascii(name)).strip("_.-")
+    return "" if ".." in slug or RESERVED.match(slug) else slug
 
 
 _UNSAFE = re.compile(r"[^a-z0-9._-]+")
+
+# Device names that Windows refuses as file names, whatever the extension.
+RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")

@@ -16,10 +16,10 @@ from aiod.registry.jsontext import Examination, Path, examine
 from aiod.registry.lint import warnings_of
 from aiod.registry.problems import Finding, Problem, Severity, path_in_words
 from aiod.registry.rules import broken_rules
-from aiod.registry.schema import Manifest
+from aiod.registry.schema import Manifest, Metadata
 from aiod.registry.shape import fields_of, model_at
 from aiod.registry.upgrade import old_form
-from aiod.words import listing, nearest
+from aiod.words import counted, listing, nearest, shown
 
 _TYPES = {
     "string_type": "text in double quotes",
@@ -41,7 +41,9 @@ _BOUNDS = {
     "less_than_equal": ("le", "{} or less"),
 }
 # Codes whose place is the key rather than the value.
-_AT_KEY = frozenset({"unknown-field", "unknown-task", "duplicate-key", "name", "slug"})
+_AT_KEY = frozenset(
+    {"unknown-field", "unknown-task", "duplicate-key", "name", "locations", "config", "old-form"}
+)
 _ABOUT_PARENT = frozenset({"missing-field", "unknown-field"})
 
 
@@ -132,8 +134,7 @@ def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True
     if any(problem.code == "json-syntax" for problem in problems):
         return problems  # what follows a syntax error cannot be judged
     if not isinstance(document, dict):
-        shown = _shown(document)
-        problems.append(source.problem("error", "type", (), shown, "an object { … }"))
+        problems.append(source.problem("error", "type", (), shown(document), "an object { … }"))
         return problems
     if form := old_form(document):
         problems.append(
@@ -147,10 +148,11 @@ def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True
             )
         )
         return problems
-    problems += _schema_problems(source, document)
-    problems += _said(source, "error", broken_rules(document, tasks), problems)
+    problems += _without_known(_schema_problems(source, document), problems)
+    meant = _as_meant(document, source)
+    problems += _said(source, "error", broken_rules(meant, tasks), problems)
     if lint:
-        problems += _said(source, "warning", warnings_of(document), problems)
+        problems += _said(source, "warning", warnings_of(meant), problems)
     return sorted(problems, key=lambda problem: (problem.line, problem.column, problem.code))
 
 
@@ -163,13 +165,46 @@ def say(item: ErrorDetails) -> str:
 def _said(
     source: Source, severity: Severity, found: Iterable[Finding], known: list[Problem]
 ) -> list[Problem]:
-    """Rules and warnings as problems; a place that the schema has judged is not judged again."""
-    judged = {(problem.line, problem.column) for problem in known}
+    """Rules and warnings as problems, without those about a place that was judged already."""
     problems = [
         source.problem(severity, item.code, item.path, item.found, item.expected, item.hint)
         for item in found
     ]
+    return _without_known(problems, known)
+
+
+def _without_known(problems: list[Problem], known: list[Problem]) -> list[Problem]:
+    judged = {(problem.line, problem.column) for problem in known}
     return [problem for problem in problems if (problem.line, problem.column) not in judged]
+
+
+def _as_meant(value: Any, source: Source, path: Path = ()) -> Any:
+    """The document with misspelt fields under their right names.
+
+    So a `tool_tip` is one mistake (an unknown field), not two (and no tooltip). The right names
+    get the places of the misspelt ones.
+    """
+    if isinstance(value, list):
+        return [_as_meant(item, source, (*path, index)) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    meant: dict[str, Any] = {}
+    for key, item in value.items():
+        right = _misspelt(key, value, path) or key
+        if right != key:
+            for place, span in list(source.read.spans.items()):
+                if place[: len(path) + 1] == (*path, key):
+                    source.read.spans[(*path, right, *place[len(path) + 1 :])] = span
+        meant[right] = _as_meant(item, source, (*path, right))
+    return meant
+
+
+def _misspelt(key: str, table: dict[str, Any], path: Path) -> str | None:
+    """The field that an unknown one in `table` must have been meant to be."""
+    fields = _fields_around(path)
+    if not fields or key in fields:
+        return None
+    return next((name for name in nearest(key, fields) if name not in table), None)
 
 
 def _schema_problems(source: Source, document: dict[str, Any]) -> list[Problem]:
@@ -182,13 +217,31 @@ def _schema_problems(source: Source, document: dict[str, Any]) -> list[Problem]:
     problems: dict[tuple[Path, str], Problem] = {}
     for path, item in _without_branches(document, details):
         code, found, expected, hint = _translate(path, item)
+        if code == "missing-field" and _is_misspelt(document, path):
+            continue  # the unknown field says it
         key = (path, code if code in ("missing-field", "unknown-field") else "")
-        if key in problems:  # another branch of a union: what one of them expects will do
-            first = problems[key].expected
-            if expected not in first:
-                expected = f"{first}, or {expected}"
+        if (first := problems.get(key)) is not None:
+            # Another branch of a union: what one of them expects will do.
+            expected = _either(first.expected, expected)
+            code = first.code if code == "type" else code
+            hint = first.hint or hint
         problems[key] = source.problem("error", code, path, found, expected, hint)
     return list(problems.values())
+
+
+def _is_misspelt(document: Any, path: Path) -> bool:
+    table = document
+    for step in path[:-1]:
+        table = table[step]
+    return isinstance(table, dict) and any(
+        _misspelt(key, table, path[:-1]) == path[-1] for key in table
+    )
+
+
+def _either(first: str, second: str) -> str:
+    if second in first or (first.endswith("a number") and second == "a whole number"):
+        return first
+    return f"{first}, or {second}"
 
 
 def _without_branches(
@@ -235,7 +288,7 @@ def _real_path(document: Any, item: ErrorDetails) -> Path:
 def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | None]:
     """Code, found, expected, hint."""
     kind, value, context = item["type"], item["input"], item.get("ctx", {})
-    found = _shown(value)
+    found = shown(value)
     if kind == "missing":
         field = str(path[-1])
         described = _fields_around(path[:-1]).get(field, "")
@@ -246,31 +299,40 @@ def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | Non
         return "missing-field", f'no "{field}"', f'"{field}": {described}', hint
     if kind == "extra_forbidden":
         fields = _fields_around(path[:-1])
-        close = nearest(str(path[-1]), fields)
+        hint = None
+        if close := nearest(str(path[-1]), fields):
+            hint = f"did you mean {shown(close[0])}?"
+        elif "metadata" in fields and (close := nearest(str(path[-1]), fields_of(Metadata))):
+            hint = f"did you mean {shown(close[0])} inside metadata?"
         expected = f"one of {listing(fields)}"
-        hint = f'did you mean "{close[0]}"?' if close else None
-        return "unknown-field", f'the unknown field "{path[-1]}"', expected, hint
+        return "unknown-field", f"the unknown field {shown(path[-1])}", expected, hint
     if kind in _TYPES:
         return "type", found, _TYPES[kind], None
     if kind == "literal_error":
         allowed = str(context["expected"]).replace("'", '"')
+        if allowed == "False":
+            return "choice", found, "false, or no such field", None
         options = [word.strip('" ') for word in allowed.replace(" or ", ",").split(",")]
         close = nearest(value, options) if isinstance(value, str) else []
-        return "choice", found, allowed, f'did you mean "{close[0]}"?' if close else None
+        return "choice", found, allowed, f"did you mean {shown(close[0])}?" if close else None
     if item["loc"][-1:] == ("[key]",):
         return "name", found, forms.IN_WORDS[forms.VERSION_NAME] + " (1-50 characters)", None
     if kind == "string_pattern_mismatch":
-        return "form", found, forms.IN_WORDS[str(context["pattern"])], None
+        pattern = str(context["pattern"])
+        right = forms.mended(pattern, value)
+        hint = f"did you mean {shown(right)}?" if right else None
+        if right and right == value.lower():
+            hint = "write it in lower case"
+        return "form", found, forms.IN_WORDS[pattern], hint
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return "bounds", found, words.format(context[key]), None
+        return "bounds", found, words.format(f"{context[key]:g}"), None
     if kind in ("string_too_short", "too_short"):
-        least = context["min_length"]
-        empty = "an empty text" if kind.startswith("string") else "an empty list or object"
-        nothing = not value
-        thing = "characters" if kind.startswith("string") else "entries"
-        expected = "at least one" if least == 1 else f"at least {least} {thing}"
-        return "empty" if nothing else "length", empty if nothing else found, expected, None
+        nouns = ("character", "characters") if kind.startswith("string") else ("entry", "entries")
+        least = counted(context["min_length"], *nouns)
+        if not value:
+            return "empty", "an empty text" if value == "" else found, f"at least {least}", None
+        return "length", counted(len(value), *nouns), f"at least {least}", None
     if kind in ("string_too_long", "too_long"):
         length = len(value) if isinstance(value, str | list) else 0
         thing = "characters" if kind.startswith("string") else "entries"
@@ -286,14 +348,3 @@ def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | Non
 def _fields_around(path: Path) -> dict[str, str]:
     model = model_at(path)
     return fields_of(model) if model else {}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict | list):
-        kind = "object" if isinstance(value, dict) else "list"
-        return f"an empty {kind}" if not value else "an object" if kind == "object" else "a list"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    text = str(value)
-    text = text if len(text) <= 60 else text[:57] + "…"
-    return f'"{text}"' if isinstance(value, str) else text

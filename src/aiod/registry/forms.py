@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import PydanticCustomError
 
-from aiod.words import nearest
+from aiod.words import RESERVED, family_slug, listing, nearest, shown
 
 SCHEMES = ("https", "http", "file")
 URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\:\[\]]+)(:[0-9]{1,5})?([/?#][^\s]*)?$"
@@ -32,7 +32,7 @@ AXES_ECMA = r"^(?=.*Y)(?=.*X)(?!.*(.).*\1)[TCZYX]{2,5}$"
 
 # Every pattern in words: what `aiod validate` says is expected.
 IN_WORDS = {
-    URL: "a whole URL that starts with https:// (or http://)",
+    URL: "a whole URL without spaces that starts with https:// (or http://)",
     DOI: 'a bare DOI such as "10.1038/s41592-020-01018-x"',
     ORCID: 'a bare ORCID iD such as "0000-0002-1825-0097"',
     SHA256: "a SHA-256 hash: 64 hexadecimal digits, lower case",
@@ -45,8 +45,6 @@ IN_WORDS = {
     AXES: "letters of TCZYX, upper case, Y and X among them",
 }
 
-# Device names that Windows refuses as file names, whatever the extension.
-_RESERVED = re.compile(r"(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 _URL = re.compile(URL)
 # The two common cases, seen at one glance: a web address, an absolute path.
@@ -55,14 +53,13 @@ _PLAIN_LOCATION = re.compile(URL + r"|^/[^\s\0]+$")
 
 def check_location(text: str) -> str:
     """A URL of a known scheme, or a path. One letter before a colon is a Windows drive."""
-    if _PLAIN_LOCATION.match(text):
+    if _PLAIN_LOCATION.fullmatch(text):
         return text
     if not text.strip():
         raise PydanticCustomError("empty-location", "an empty text", {"expected": _LOCATION})
     if text != text.strip() or "\0" in text:
-        raise PydanticCustomError(
-            "location", "a text with spaces around it or a NUL in it", {"expected": _LOCATION}
-        )
+        found = "a NUL character in it" if "\0" in text else "spaces around it"
+        raise PydanticCustomError("location", "{found}", {"found": found, "expected": _LOCATION})
     match = _SCHEME.match(text)
     if match is None:
         return text
@@ -73,7 +70,7 @@ def check_location(text: str) -> str:
             "unknown-scheme",
             "{found}",
             {
-                "found": f'the scheme "{match[1]}:"',
+                "found": f'the unknown scheme "{match[1]}:"',
                 "expected": "https://, http://, file:// or a path",
                 "hint": f"did you mean {close[0]}://?" if close else None,
             },
@@ -95,7 +92,7 @@ _LOCATION = "a URL (https://…) or a path"
 
 def check_url(text: str) -> str:
     """An http(s) URL with a host; no user or password, which would be published with it."""
-    if not _URL.match(text):
+    if not _URL.fullmatch(text):
         raise PydanticCustomError("url", "not a whole URL", {"expected": IN_WORDS[URL]})
     return text
 
@@ -107,8 +104,8 @@ def check_axes(text: str) -> str:
         problem = "letters other than T, C, Z, Y and X" if text else "no axes"
     elif len(set(text)) != len(text):
         problem = "a repeated letter"
-    elif not {"Y", "X"} <= set(text):
-        problem = "no Y or no X"
+    elif missing := [axis for axis in "YX" if axis not in text]:
+        problem = f"no {listing(missing, 'and no')}"
     if problem:
         upper = text.upper()
         mended = bool(upper) and not set(upper) - set("TCZYX") and len(set(upper)) == len(upper)
@@ -126,7 +123,7 @@ def check_axes(text: str) -> str:
 
 def check_orcid(text: str) -> str:
     """An ORCID iD with the right check digit (ISO 7064 MOD 11-2, as orcid.org documents it)."""
-    if re.match(ORCID, text):
+    if re.fullmatch(ORCID, text):
         total = 0
         for digit in text.replace("-", "")[:-1]:
             total = (total + int(digit)) * 2
@@ -148,7 +145,7 @@ def check_orcid(text: str) -> str:
 
 def check_doi(text: str) -> str:
     """A bare DOI, without resolver and without `doi:`."""
-    if re.match(DOI, text):
+    if re.fullmatch(DOI, text):
         return text
     bare = re.search(DOI[1:-1], text)
     raise PydanticCustomError(
@@ -176,7 +173,7 @@ def check_licence(text: str) -> str:
         "not an SPDX licence id",
         {
             "expected": "an id of spdx.org/licenses, or LicenseRef-… for a licence of its own",
-            "hint": f"did you mean {' or '.join(map(repr, close))}?" if close else None,
+            "hint": f"did you mean {listing(map(shown, close))}?" if close else None,
         },
     )
 
@@ -192,11 +189,30 @@ def _spdx_ids() -> tuple[str, ...]:
 
 def check_version_slug(text: str) -> str:
     """A slug that names a folder on every system."""
-    if not re.match(VERSION_SLUG, text) or ".." in text or _RESERVED.match(text):
+    if RESERVED.match(text):
+        raise PydanticCustomError(
+            "slug", "a name that Windows keeps for a device", {"expected": "another name"}
+        )
+    if not re.fullmatch(VERSION_SLUG, text) or ".." in text:
         raise PydanticCustomError(
             "slug", "not safe as the name of a folder", {"expected": IN_WORDS[VERSION_SLUG]}
         )
     return text
+
+
+def mended(pattern: str, text: str) -> str | None:
+    """What `text`, which does not match `pattern`, was probably meant to be."""
+    if pattern == SHA256:
+        right = text.strip().lower()
+    elif pattern in (FAMILY_SLUG, ARG_NAME):
+        right = family_slug(text)
+    elif pattern == GITHUB:
+        right = text.rstrip("/").rsplit("/", 1)[-1].lstrip("@")
+    elif pattern == URL:
+        right = f"https://{text}"
+    else:
+        return None
+    return right if re.fullmatch(pattern, right) else None
 
 
 def is_scalar(value: Any) -> bool:

@@ -13,13 +13,17 @@ from dataclasses import dataclass, field
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, Never
 
+from aiod.words import shown
+
 Path = tuple[str | int, ...]
 
 MAX_DEPTH = 64
 _SPACE = re.compile(r"[ \t\n\r]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?(?![0-9.])")
 _WORD = re.compile(r"[A-Za-z_$][\w$-]*")
+_NUMBERLIKE = re.compile(r"[-+.]*[0-9][\w.+-]*")
 _LITERALS = {"true": True, "false": False, "null": None}
+_OTHER_LITERALS = {"true": "true", "false": "false", "null": "null", "none": "null", "nil": "null"}
 _MAX_DIGITS = 300  # beyond every double; Python itself refuses integers past 4300 digits
 
 
@@ -61,9 +65,15 @@ class Examination:
 def parse(text: str) -> Any:
     """The value that `text` stands for. Raises IrregularJSON."""
     try:
-        return _DECODER.decode(text)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise IrregularJSON(str(error)) from error
+    level = _containers([value])
+    for _ in range(MAX_DEPTH + 1):
+        level = [item for inside in level for item in _containers(inside)]
+        if not level:
+            return value
+    raise IrregularJSON("endless nesting")
 
 
 def examine(text: str) -> Examination:
@@ -75,7 +85,10 @@ def examine(text: str) -> Examination:
         result.value, end = scanner.value(start, (), None)
         end = scanner.skip(end)
         if end < len(text):
-            scanner.stop((), end, f"{text[end]!r} after the end of the manifest", "nothing more")
+            found, width = scanner.seen(end)
+            scanner.stop(
+                (), end, f"{found} after the end of the manifest", "nothing more", width=width
+            )
     except _Stopped:
         pass
     return result
@@ -92,7 +105,30 @@ def _refuse_constant(name: str) -> Never:
     raise IrregularJSON(name)
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if len(digits) > _MAX_DIGITS or math.isinf(value):
+        raise IrregularJSON("a number that is too large")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise IrregularJSON("a number that is too long")
+    return int(digits)
+
+
+def _containers(value: Any) -> list[Any]:
+    inside = value.values() if isinstance(value, dict) else value
+    return [item for item in inside if isinstance(item, dict | list)]
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_refuse_constant,
+    parse_float=_finite,
+    parse_int=_whole,
+)
 
 
 class _Stopped(Exception):
@@ -111,14 +147,37 @@ class _Scanner:
         return match.end() if match else offset
 
     def stop(
-        self, path: Path, offset: int, found: str, expected: str, hint: str | None = None
+        self,
+        path: Path,
+        offset: int,
+        found: str,
+        expected: str,
+        hint: str | None = None,
+        *,
+        width: int = 1,
     ) -> Never:
-        self.result.faults.append(Fault(path, offset, 1, "json-syntax", found, expected, hint))
+        self.result.faults.append(Fault(path, offset, width, "json-syntax", found, expected, hint))
         raise _Stopped
+
+    def unexpected(self, path: Path, offset: int, expected: str, hint: str | None = None) -> Never:
+        """Stop at what stands at `offset` and should not."""
+        found, width = self.seen(offset)
+        following = self.text[offset : offset + 1]
+        if not self.text[:offset].strip():
+            if not following:
+                self.stop(path, offset, "an empty file", "a manifest: an object { … }")
+        elif not following:
+            self.stop(path, offset, found, "the rest of the manifest", "is the file complete?")
+        if found == "a comment":
+            expected, hint = "no comments: JSON has none", "say it in a description or a tooltip"
+        elif following in ("'", "“", "”", "‘", "’"):
+            hint = 'JSON uses straight double quotes: "'
+        self.stop(path, offset, found, expected, hint, width=width)
 
     def value(self, offset: int, path: Path, key: tuple[int, int] | None) -> tuple[Any, int]:
         if len(path) > MAX_DEPTH:
-            self.stop(path[:3], offset, f"more than {MAX_DEPTH} levels of nesting", "a manifest")
+            found = f"more than {MAX_DEPTH} levels of nesting"
+            self.stop(path[:3], offset, found, f"at most {MAX_DEPTH}")
         opening = self.text[offset : offset + 1]
         value: Any
         if opening == "{":
@@ -144,7 +203,7 @@ class _Scanner:
             return value, offset + 1
         while True:
             if self.text[offset : offset + 1] != '"':
-                self.stop(path, offset, self.seen(offset), *self.key_advice(offset))
+                self.no_key(path, offset)
             start = offset
             name, offset = self.string(offset, path)
             if name in first_at:
@@ -155,8 +214,7 @@ class _Scanner:
                         start,
                         offset - start,
                         "duplicate-key",
-                        f"a second {json.dumps(name, ensure_ascii=False)}"
-                        f" (the first is on line {line})",
+                        f"a second {shown(name)} (the first is on line {line})",
                         "each key once",
                         "keep one of the two",
                     )
@@ -165,7 +223,10 @@ class _Scanner:
             span = (start, offset)
             offset = self.skip(offset)
             if self.text[offset : offset + 1] != ":":
-                self.stop((*path, name), offset, self.seen(offset), 'a colon ":" after the key')
+                if self.text[offset : offset + 1] in ("=", ""):
+                    self.unexpected((*path, name), offset, 'a colon ":" after the key')
+                found, width = f"no colon after the key {shown(name)}", span[1] - span[0]
+                self.stop((*path, name), start, found, 'a colon ":"', width=width)
             value[name], offset = self.value(self.skip(offset + 1), (*path, name), span)
             offset, done = self.separator(offset, path, "}")
             if done:
@@ -194,7 +255,10 @@ class _Scanner:
         if mark != ",":
             if mark in ('"', "{", "["):
                 self.stop(path, max(after_value - 1, 0), "no comma after this", 'a comma ","')
-            self.stop(path, offset, self.seen(offset), f'a comma "," or a closing "{closing}"')
+            hint = None
+            if mark in ("}", "]"):
+                hint = f'is a "{closing}" missing before it?'
+            self.unexpected(path, offset, f'a comma "," or a closing "{closing}"', hint)
         comma = offset
         offset = self.skip(offset + 1)
         if self.text[offset : offset + 1] == closing:
@@ -208,12 +272,11 @@ class _Scanner:
             if error.msg.startswith("Unterminated"):
                 self.stop(path, offset, "a text that never ends", 'a closing quote "')
             if error.msg.startswith("Invalid control"):
-                self.stop(
-                    path,
-                    error.pos,
-                    "a line break or control character inside a text",
-                    r'a closing quote ", or \n for a line break',
-                )
+                if self.text[error.pos] in "\r\n":
+                    found, hint = "a line break inside a text", r"write \n for a line break"
+                    self.stop(path, error.pos, found, 'a closing quote " before it', hint)
+                found, code = "a control character inside a text", ord(self.text[error.pos])
+                self.stop(path, error.pos, found, rf'its escape, here "\u{code:04x}"')
             self.stop(
                 path,
                 error.pos,
@@ -228,43 +291,51 @@ class _Scanner:
             width = number.end() - offset
             if len(digits) > _MAX_DIGITS:
                 self.fault(path, offset, width, f"a number of {len(digits):,} characters")
-                return 0, number.end()
+                return None, number.end()
             value = float(digits) if number[1] or number[2] else int(digits)
             if math.isinf(value):
                 self.fault(path, offset, width, f"{digits}, which is too large for a number")
+                return None, number.end()
             return value, number.end()
+        if numberlike := _NUMBERLIKE.match(self.text, offset):
+            written, width = shown(numberlike[0])[1:-1], numberlike.end() - offset
+            expected = "a number as JSON writes it, such as 0.5, 30 or 1e-3"
+            self.stop(path, offset, written, expected, "or text in double quotes", width=width)
         word = _WORD.match(self.text, offset + (self.text[offset : offset + 1] == "-"))
         if word is None:
-            self.stop(path, offset, self.seen(offset), *self.value_advice(offset))
-        name = word[0]
+            self.unexpected(path, offset, "a value")
+        name, width = word[0], word.end() - offset
         if name in _LITERALS and word.start() == offset:
             return _LITERALS[name], word.end()
         if name in ("NaN", "Infinity", "nan", "inf", "Inf"):
             self.fault(path, offset, word.end() - offset, self.text[offset : word.end()])
             return None, word.end()
-        hints = {"True": "true", "False": "false", "None": "null"}
-        hint = f"in JSON write {hints[name]}" if name in hints else "put text in double quotes"
-        self.stop(path, offset, name, "a value", hint)
+        if right := _OTHER_LITERALS.get(name.lower()):
+            self.stop(path, offset, name, right, "JSON writes it like this", width=width)
+        self.stop(path, offset, name, "a value", "put text in double quotes", width=width)
 
     def fault(self, path: Path, offset: int, width: int, found: str) -> None:
         self.result.faults.append(
             Fault(path, offset, width, "not-a-number", found, "a finite number, or null")
         )
 
-    def seen(self, offset: int) -> str:
-        return repr(self.text[offset]) if offset < len(self.text) else "the end of the file"
-
-    def key_advice(self, offset: int) -> tuple[str, str | None]:
-        expected = 'a key in double quotes, such as "name"'
-        return expected, self.value_advice(offset)[1] or "put keys in double quotes"
-
-    def value_advice(self, offset: int) -> tuple[str, str | None]:
+    def seen(self, offset: int) -> tuple[str, int]:
+        """What stands at `offset`, in words, and its width."""
         following = self.text[offset : offset + 1]
-        hint = None
-        if following == "'":
-            hint = "JSON uses double quotes"
-        elif following in ("/", "#"):
-            hint = "JSON has no comments"
-        elif not following:
-            hint = "is the file complete?"
-        return "a value", hint
+        if not following:
+            return "the end of the file", 1
+        if following == "#" or self.text.startswith(("//", "/*"), offset):
+            end = self.text.find("\n", offset)
+            return "a comment", (end if end > 0 else len(self.text)) - offset
+        word = _WORD.match(self.text, offset)
+        if word is None:
+            return f"the character {following}", 1
+        return shown(word[0])[1:-1], len(word[0])
+
+    def no_key(self, path: Path, offset: int) -> Never:
+        expected = 'a key in double quotes, such as "name"'
+        before = self.text[max(0, offset - 2) : offset]
+        if self.text[offset : offset + 1].isdigit() and before[:1].isdigit() and before[1:] == ",":
+            found, hint = "a comma inside a number", "write a decimal point, as in 0.5"
+            self.stop(path, offset - 1, found, 'a point "."', hint)
+        self.unexpected(path, offset, expected, "put keys in double quotes")

@@ -8,7 +8,7 @@ from typing import Any
 from aiod.registry.jsontext import Path
 from aiod.registry.problems import Finding
 from aiod.registry.rules import needs_weights
-from aiod.words import listing
+from aiod.words import listing, shown
 
 MISSING_SENTENCE = "Description missing: say here what the model segments, and in which images."
 MISSING_TITLE = "Title missing"
@@ -86,9 +86,12 @@ def _status(metadata: Any, path: Path) -> Iterator[Finding]:
             (*path, "status"),
             "deprecated",
             f"deprecated without {listing(missing, 'and')}",
-            "what to use instead, and why",
+            listing((_WORDS_OF_STATUS[key] for key in missing), "and"),
             'write {"state": "deprecated", "reason": "…", "successor": "family/version"}',
         )
+
+
+_WORDS_OF_STATUS = {"reason": "why", "successor": "what to use instead"}
 
 
 def _tooltips(params: Any, path: Path) -> Iterator[Finding]:
@@ -97,12 +100,14 @@ def _tooltips(params: Any, path: Path) -> Iterator[Finding]:
             yield Finding(
                 (*path, index, "name"),
                 "no-tooltip",
-                f'no tooltip for "{parameter.get("name")}"',
+                f"no tooltip for {shown(parameter.get('name'))}",
                 "a sentence on what turning this knob does to the result",
             )
 
 
 def _locations(entry: dict[str, Any], path: Path) -> Iterator[Finding]:
+    if "location" in entry and "locations" in entry:
+        return  # an error, and which of the two is meant is not known
     found = [
         (below, item, item["location"])
         for below, item in entries_of(entry)
@@ -182,5 +187,5 @@ def _lacks(code: str, chain: tuple[Any, ...], needs: bool) -> bool:
         elif "license" in metadata:
             licence = metadata["license"]
             key = "code" if code == "no-code-licence" else "weights"
-            return not (isinstance(licence, dict) and licence.get(key))
+            return not (licence.get(key) if isinstance(licence, dict) else licence)
     return True

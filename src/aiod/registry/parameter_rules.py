@@ -11,7 +11,7 @@ from typing import Any
 
 from aiod.registry.jsontext import Path
 from aiod.registry.problems import Finding
-from aiod.words import family_slug, listing, nearest
+from aiod.words import family_slug, listing, nearest, shown
 
 # Keywords of `predict` and `load` that the host itself passes.
 HOST_ARGUMENTS = frozenset({"model", "image", "axes", "weights", "config", "device", "statistics"})
@@ -53,12 +53,27 @@ def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
             yield Finding(
                 (*here, _argument_key(parameter)),
                 "duplicate-argument",
-                f"the argument {argument!r} a second time (first in {first.get('name')!r})",
+                f"the argument {shown(argument)} a second time"
+                f" (first in {shown(first.get('name'))})",
                 "each argument once in a list",
                 'give one of them another "arg_name"',
             )
 
 
+_DTYPES = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "null, as a list means choices",
+    "tuple": "null, as a list means choices",
+}
+_ONE_OF = {
+    "numbers": "a number",
+    "text": "text",
+    "true or false": "true or false",
+    "lists or objects": "no single value",
+}
 _BOUNDED = frozenset({"minimum", "maximum", "step"})
 _OF_CHANNELS = frozenset({"param_type", "channel_start", "channel_start_label"})
 
@@ -81,23 +96,33 @@ def _argument(parameter: dict[str, Any], argument: str, path: Path) -> Iterator[
         yield Finding(
             (*path, at),
             "arg-name",
-            f"{argument!r}, which the host itself passes to runners",
+            f"{shown(argument)}, which the host itself passes to runners",
             f"a name other than {listing(sorted(HOST_ARGUMENTS))}",
         )
-    elif argument and (at == "name" or keyword.iskeyword(argument)):
+    elif keyword.iskeyword(argument):
         yield Finding(
             (*path, at),
             "arg-name",
-            f"{argument!r}, which cannot be an argument",
-            "arg_name: a Python argument name",
-            f'add "arg_name": "{family_slug(argument)}"',
+            f"{shown(argument)}, a word that runners cannot use",
+            "another arg_name",
+            f'such as "{argument}_"',
+        )
+    elif argument and at == "name":
+        slug = family_slug(argument)
+        usable = slug.isidentifier() and not keyword.iskeyword(slug) and slug not in HOST_ARGUMENTS
+        yield Finding(
+            (*path, at),
+            "arg-name",
+            f"the name {shown(argument)} without an arg_name",
+            "an arg_name of letters, digits and _",
+            f'add "arg_name": "{slug}"' if usable else 'add "arg_name"',
         )
 
 
 def _value(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     if "value" not in parameter:
         return
-    value, dtype, default = parameter["value"], parameter.get("dtype"), parameter.get("default")
+    value, dtype, default = parameter["value"], _dtype(parameter), parameter.get("default")
     at: Path = (*path, "value")
     if isinstance(value, list):
         yield from _choices(value, dtype, default, path)
@@ -112,7 +137,7 @@ def _value(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     elif isinstance(value, dict):
         yield Finding(at, "value", "an object", "text, a number, true, false, null or a list")
     elif value is None:
-        if dtype is None:
+        if parameter.get("dtype") is None:
             yield Finding(
                 at,
                 "missing-dtype",
@@ -120,17 +145,17 @@ def _value(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
                 "a dtype, so that a form can be made",
                 'add "dtype": "float" (or str, int, bool, list, tuple)',
             )
-    elif isinstance(dtype, str) and not _is_a(value, dtype):
+    elif dtype is not None and not _is_a(value, dtype):
         yield Finding(
             at,
             "dtype",
-            f"{_shown(value)}, which is no {dtype}",
-            f'a value of dtype "{dtype}"',
+            f"{shown(value)}, where dtype is {shown(dtype)}",
+            _DTYPES[dtype],
             f'did you mean "dtype": "{_kind(value)}"?',
         )
 
 
-def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterator[Finding]:
+def _choices(choices: list[Any], dtype: str | None, default: Any, path: Path) -> Iterator[Finding]:
     at: Path = (*path, "value")
     if not choices:
         yield Finding(at, "empty-choices", "an empty list of choices", "at least one choice")
@@ -140,8 +165,8 @@ def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterat
         yield Finding(
             (*at, wrong),
             "choices",
-            f"{_shown(choices[wrong])} among the choices",
-            "text, numbers, or true and false",
+            f"{shown(choices[wrong])} among the choices",
+            "only text, only numbers, or only true and false",
         )
         return
     kinds = {_group(item) for item in choices}
@@ -155,11 +180,11 @@ def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterat
         return
     if len({(str, item) if isinstance(item, str) else item for item in choices}) != len(choices):
         yield Finding(at, "choices", "the same choice twice", "each choice once")
-    if isinstance(dtype, str) and (odd := [item for item in choices if not _is_a(item, dtype)]):
+    if dtype is not None and (odd := [item for item in choices if not _is_a(item, dtype)]):
         yield Finding(
             (*path, "dtype"),
             "dtype",
-            f'"{dtype}" for the choice {_shown(odd[0])}',
+            f'"{dtype}" for the choice {shown(odd[0])}',
             f'the type of the choices, such as "{_kind(odd[0])}"',
         )
     if default is None:
@@ -169,7 +194,7 @@ def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterat
         yield Finding(
             (*path, "default"),
             "default",
-            f"{_shown(default)}, which is {_group(default)}",
+            f"{shown(default)}, which is {_ONE_OF[_group(default)]}",
             f"one of the choices, which are {kind}",
         )
     elif default not in choices:
@@ -177,9 +202,9 @@ def _choices(choices: list[Any], dtype: Any, default: Any, path: Path) -> Iterat
         yield Finding(
             (*path, "default"),
             "default",
-            f"{_shown(default)}, which is not among the choices",
-            f"one of {listing(map(_shown, choices))}",
-            f"did you mean {_shown(close[0])}?" if close else None,
+            f"{shown(default)}, which is not among the choices",
+            f"one of {listing(map(shown, choices))}",
+            f"did you mean {shown(close[0])}?" if close else None,
         )
 
 
@@ -187,15 +212,17 @@ def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     given = [key for key in ("minimum", "maximum", "step") if parameter.get(key) is not None]
     if not given:
         return
-    value, dtype = parameter.get("value"), parameter.get("dtype")
+    value = parameter.get("value")
     values = value if isinstance(value, list) else [] if value is None else [value]
-    numeric = all(_group(item) == "numbers" for item in values)
-    if not numeric or dtype not in (None, "int", "float"):
+    groups = {_group(item) for item in values}
+    if len(groups) > 1 or "lists or objects" in groups:
+        return  # said already
+    if groups - {"numbers"} or _dtype(parameter) not in (None, "int", "float"):
         yield Finding(
             (*path, given[0]),
             "bounds",
             f"{given[0]} for a value that is no number",
-            "bounds only for numbers",
+            f"{given[0]} only where the value is a number",
         )
         return
     low, high = parameter.get("minimum"), parameter.get("maximum")
@@ -205,8 +232,8 @@ def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
         yield Finding(
             (*path, "minimum"),
             "bounds",
-            f"minimum {low} above maximum {high}",
-            "minimum at most maximum",
+            f"a minimum of {low} above the maximum of {high}",
+            "a minimum below the maximum",
         )
         return
     for index, item in enumerate(values):
@@ -217,13 +244,16 @@ def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
                 for word, bound in (("at least", low), ("at most", high))
                 if bound is not None
             )
-            yield Finding(at, "bounds", f"{item}, outside its bounds", bounds)
+            beyond = "below its minimum" if low is not None and item < low else "above its maximum"
+            yield Finding(at, "bounds", f"{shown(item)}, which is {beyond}", bounds)
 
 
 def _channel(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     channel = parameter.get("param_type") == "channel"
     start = parameter.get("channel_start")
     if not channel:
+        if parameter.get("param_type") is not None:
+            return  # the schema says what else it may be
         for key in ("channel_start", "channel_start_label"):
             if parameter.get(key) not in (None, -1, "original"):
                 yield Finding(
@@ -236,7 +266,7 @@ def _channel(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     value = parameter.get("value")
     if isinstance(value, bool) or not isinstance(value, int | None):
         yield Finding(
-            (*path, "value"), "channel", f"{_shown(value)} for a channel", "the number of a channel"
+            (*path, "value"), "channel", f"{shown(value)} for a channel", "the number of a channel"
         )
     elif value is not None and value < (-1 if start is None else start if start == 0 else -1):
         yield Finding(
@@ -245,6 +275,12 @@ def _channel(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
             f"channel {value}",
             f"{-1 if start is None else start} or more",
         )
+
+
+def _dtype(parameter: dict[str, Any]) -> str | None:
+    """The dtype, if it is one of those there are: the schema says it of any other."""
+    dtype = parameter.get("dtype")
+    return dtype if isinstance(dtype, str) and dtype in _DTYPES else None
 
 
 def _is_number(value: Any) -> bool:
@@ -271,10 +307,3 @@ def _group(value: Any) -> str:
     return {"bool": "true or false", "str": "text", "other": "lists or objects"}.get(
         _kind(value), "numbers"
     )
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 60 else text[:57] + "…"

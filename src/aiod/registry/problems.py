@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import unicodedata
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -48,12 +49,12 @@ class Problem:
     def sentence(self) -> str:
         """Found and expected in one sentence."""
         where = f" in {self.where}" if self.where else ""
-        return printable(f"{self.found}{where}; expected {self.expected}")
+        return _one_line(f"{self.found}{where}; expected {self.expected}")
 
     def as_dict(self) -> dict[str, Any]:
         """For scripts: plain values, one key a field, and the whole `message`."""
         hint = f". {self.hint}" if self.hint else ""
-        return {**dataclasses.asdict(self), "message": self.sentence + printable(hint)}
+        return {**dataclasses.asdict(self), "message": self.sentence + _one_line(hint)}
 
     def as_text(self) -> str:
         """For people: the place, the words, the source line with a caret below it."""
@@ -69,7 +70,7 @@ class Problem:
         lines.append(f"  expected {self.expected}")
         if self.hint:
             lines.append(f"  {self.hint}")
-        return "\n".join(map(printable, lines))
+        return "\n".join(map(_one_line, lines))
 
     def as_github(self) -> str:
         """A workflow annotation, as docs.github.com describes it under workflow commands."""
@@ -87,9 +88,21 @@ class Problem:
     def _excerpt(self) -> tuple[str, str]:
         start = max(0, self.column - 1 - _WINDOW // 2) if len(self.source) > _WINDOW else 0
         source = self.source[start : start + _WINDOW]
-        before = source[: self.column - 1 - start]
-        caret = "".join("\t" if letter == "\t" else " " for letter in before)
-        return source, caret + "^" * max(1, min(self.width, len(source) - len(before)))
+        before, meant = source[: self.column - 1 - start], source[self.column - 1 - start :]
+        caret = "".join("\t" if letter == "\t" else " " * _cells(letter) for letter in before)
+        return source, caret + "^" * max(1, sum(map(_cells, meant[: self.width])))
+
+
+def _one_line(text: str) -> str:
+    """Printable, and a line break in a name or a value makes no further line."""
+    return printable(text).replace("\n", "\\n")
+
+
+def _cells(letter: str) -> int:
+    """How many places of a terminal a character takes (Unicode's report 11)."""
+    if unicodedata.combining(letter):
+        return 0
+    return len(printable(letter)) if unicodedata.east_asian_width(letter) not in "WF" else 2
 
 
 def path_in_words(path: Path) -> str:

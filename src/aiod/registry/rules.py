@@ -14,7 +14,7 @@ from typing import Any
 from aiod.registry.jsontext import Path
 from aiod.registry.parameter_rules import broken_parameters
 from aiod.registry.problems import Finding
-from aiod.words import family_slug, listing, nearest, version_slug
+from aiod.words import family_slug, listing, nearest, shown, version_slug
 
 _FAMILY_SLUG = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -74,7 +74,7 @@ def _family(document: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(
                 ("name",),
                 "short-name",
-                f"a name from which no short_name follows ({derived!r})",
+                "a name from which no short_name follows",
                 "a short_name of lower-case letters, digits and _ (first a letter)",
                 'add "short_name"',
             )
@@ -90,13 +90,13 @@ def _slugs(versions: dict[str, Any]) -> Iterator[Finding]:
         own = version.get("slug") is not None
         path: Path = ("versions", name, "slug") if own else ("versions", name)
         slug = slug_of(name, version)
-        if not own and (not slug or ".." in slug):
+        if not own and not slug:
             yield Finding(
                 path,
                 "slug",
                 "a name from which no slug follows",
-                "a slug of letters and digits",
-                'add "slug"',
+                "a slug of letters and digits, as it names folders",
+                'add "slug" to the version',
             )
             continue
         # Folders of macOS and Windows do not tell upper from lower case.
@@ -106,7 +106,7 @@ def _slugs(versions: dict[str, Any]) -> Iterator[Finding]:
                 yield Finding(
                     path,
                     "slug-collision",
-                    f"the slug or name {slug!r}, which version {other!r} has already",
+                    f"the slug or name {shown(slug)}, which version {shown(other)} has already",
                     "a slug of its own (upper and lower case count as the same)",
                     'give one of the two another "slug"',
                 )
@@ -120,7 +120,8 @@ def _unknown_task(task: str, tasks: Mapping[str, str], path: Path) -> Finding:
     return Finding(
         path,
         "unknown-task",
-        f'the task "{task}"' + (" in the wrong letter case" if same else ""),
+        f"the {'' if same else 'unknown '}task {shown(task)}"
+        + (" in the wrong letter case" if same else ""),
         f"one of {listing(tasks)}",
         hint,
     )
@@ -180,6 +181,6 @@ def _spatial_lists(metadata: Any, axes: Any, path: Path) -> Iterator[Finding]:
             yield Finding(
                 (*path, "metadata", *below),
                 "spatial-axes",
-                f"{len(value)} numbers for the {len(spatial)} spatial axes of {axes!r}",
+                f"{len(value)} numbers for the {len(spatial)} spatial axes of {shown(axes)}",
                 f"{field} with one number for each of {listing(spatial, 'and')}",
             )

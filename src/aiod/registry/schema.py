@@ -48,8 +48,8 @@ Axes = Annotated[
 ]
 Slug = Annotated[
     str,
+    Field(max_length=50, json_schema_extra={"pattern": forms.VERSION_SLUG}),
     AfterValidator(forms.check_version_slug),
-    Field(json_schema_extra={"pattern": forms.VERSION_SLUG}),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=50)]
 VersionName = Annotated[str, Field(min_length=1, max_length=50, pattern=forms.VERSION_NAME)]
@@ -355,8 +355,10 @@ class Parameter(Strict):
         ),
     ] = None
     channel_start: Annotated[
-        Literal[-1, 0] | None,
+        int | None,
         Field(
+            ge=-1,
+            le=0,
             examples=[0],
             description="Number of the first entry offered: -1 is the image as it is and "
             "channels count from 0; 0 has a meaning of the model's own and channels count "
