@@ -62,7 +62,7 @@ def write_atomically(path: Path, data: str | Iterable[bytes], *, mode: int | Non
     what the process's umask allows. Raises AiodError when the folder cannot be written.
     """
     parts = [data.encode()] if isinstance(data, str) else data
-    target = path.resolve()  # a symlinked manifest stays a symlink
+    target = Path(os.path.realpath(path))  # a symlinked manifest stays a symlink
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         if mode is None and target.exists():

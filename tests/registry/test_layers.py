@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import family
 
 from aiod.errors import ManifestError
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED, find_layers
+from conftest import family
 
 MakeLayer = Callable[..., Path]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import family
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiod.registry import Registry, load
+from conftest import family
 
 MakeLayer = Callable[..., Path]
 CITED = {"title": "On toys", "doi": "10.1234/toys"}
@@ -206,13 +206,13 @@ def test_the_same_version_is_the_same_slug_else_the_same_name(make_layer: MakeLa
     document = family()
     document["versions"] = {"First one": {**document["versions"]["v1"], "slug": "one"}}
     base = make_layer("base", document)
-    for name, given in (
+    for name, renamed in (
         ("by_slug", {"Renamed": {"slug": "ONE"}}),
         ("by_name", {"First one": {}}),
     ):
         versions = {
             key: {**value, "tasks": {"nuclei": _task("https://lab.org/1")}}
-            for key, value in given.items()
+            for key, value in renamed.items()
         }
         registry = load([base, make_layer(name, _overlay(versions))])
         (model,) = registry.family("toy").models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,20 @@ def test_a_tilde_in_a_setting_is_the_home_directory(
     assert configured_registries() == [tmp_path / "lab"]
 
 
-@pytest.mark.parametrize("setting", ["AIOD_CACHE", "AIOD_CONFIG", "AIOD_REGISTRIES"])
-def test_the_home_of_nobody_is_a_usage_error(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("setting", "read"),
+    [
+        ("AIOD_CACHE", cache_folder),
+        ("AIOD_CONFIG", config_file),
+        ("AIOD_REGISTRIES", configured_registries),
+    ],
+)
+def test_the_home_of_nobody_is_a_usage_error(
+    setting: str, read: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(setting, "~nobody-of-this-name/aiod")
     with pytest.raises(UsageError, match=f"{setting} names a home directory of nobody"):
-        configured_registries()
-        cache_folder()
+        read()
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", " on "])
