@@ -30,6 +30,12 @@ ARG_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 AXES = r"^[TCZYX]{2,5}$"
 AXES_ECMA = r"^(?=.*Y)(?=.*X)(?!.*(.).*\1)[TCZYX]{2,5}$"
 
+# What an editor can tell of a location: no other scheme, no spaces around it. One letter before a
+# colon is a Windows drive.
+LOCATION_ECMA = (
+    r"^(https?://[^\s]+|[Ff][Ii][Ll][Ee]:.*[^\s]|(?![A-Za-z][A-Za-z0-9+.-]+:)[^\s](.*[^\s])?)$"
+)
+
 # Every pattern in words: what `aiod validate` says is expected.
 IN_WORDS = {
     URL: "a whole URL without spaces that starts with https:// (or http://)",
@@ -45,6 +51,7 @@ IN_WORDS = {
     AXES: "letters of TCZYX, upper case, Y and X among them",
 }
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 _URL = re.compile(URL)
 # The two common cases, seen at one glance: a web address, an absolute path.
@@ -57,8 +64,8 @@ def check_location(text: str) -> str:
         return text
     if not text.strip():
         raise PydanticCustomError("empty-location", "an empty text", {"expected": _LOCATION})
-    if text != text.strip() or "\0" in text:
-        found = "a NUL character in it" if "\0" in text else "spaces around it"
+    if text != text.strip() or _CONTROL.search(text):
+        found = "a control character in it" if _CONTROL.search(text) else "spaces around it"
         raise PydanticCustomError("location", "{found}", {"found": found, "expected": _LOCATION})
     match = _SCHEME.match(text)
     if match is None:

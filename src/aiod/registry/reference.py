@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from aiod.registry.canonical import as_json
+from aiod.registry.forms import VERSION_NAME
 from aiod.registry.schema import (
     Author,
     License,
@@ -101,6 +102,13 @@ def json_schema(tasks: Mapping[str, str] = TASK_NAMES) -> dict[str, Any]:
         "minProperties": 1,
         "properties": {task: {"description": name, **entry} for task, name in tasks.items()},
         "additionalProperties": False,
+    }
+    schema["properties"]["versions"] = {
+        "description": Manifest.model_fields["versions"].description,
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"maxLength": 50, "pattern": VERSION_NAME},
+        "additionalProperties": {"$ref": "#/$defs/Version"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -215,6 +223,8 @@ def _type_in_words(annotation: Any) -> str:
         return _type_in_words(arguments[0])
     if origin in (UnionType, typing.Union):
         parts = [_type_in_words(part) for part in arguments if part is not type(None)]
+        if "number" in parts:  # a whole number is one
+            parts = [part for part in parts if part != "whole number"]
         return " or ".join(dict.fromkeys(parts))
     if origin is typing.Literal:
         return " or ".join(f"`{json.dumps(value)}`" for value in arguments)

@@ -34,7 +34,9 @@ MAX_MANIFEST_BYTES = 5_000_000
 Scalar = str | int | float | bool
 Url = Annotated[str, Field(pattern=forms.URL)]
 Location = Annotated[
-    str, AfterValidator(forms.check_location), Field(json_schema_extra={"minLength": 1})
+    str,
+    AfterValidator(forms.check_location),
+    Field(json_schema_extra={"minLength": 1, "pattern": forms.LOCATION_ECMA}),
 ]
 Doi = Annotated[
     str, AfterValidator(forms.check_doi), Field(json_schema_extra={"pattern": forms.DOI})
@@ -53,7 +55,16 @@ Slug = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=50)]
 VersionName = Annotated[str, Field(min_length=1, max_length=50, pattern=forms.VERSION_NAME)]
-Positive = Annotated[float, Field(gt=0)]
+# Unions, so that 30 stays 30 and 30.0 stays 30.0 when a manifest is written again.
+Number = Annotated[float | int, WithJsonSchema({"type": "number"})]
+Positive = Annotated[
+    Annotated[float, Field(gt=0)] | Annotated[int, Field(gt=0)],
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+]
+Fraction = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | Annotated[int, Field(ge=0, le=1)],
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
+]
 Halo = Annotated[int, Field(ge=0, le=4096)]
 
 
@@ -190,10 +201,8 @@ class ModelTest(Strict):
         ),
     ]
     tolerance: Annotated[
-        float | None,
+        Fraction | None,
         Field(
-            ge=0,
-            le=1,
             examples=[0.05],
             description="How far the result may be off: 1 - F1 at IoU 0.5 for labels, "
             "the relative difference for a number of objects.",
@@ -324,14 +333,14 @@ class Parameter(Strict):
         ),
     ] = None
     minimum: Annotated[
-        float | int | None, Field(description="Smallest value allowed.", examples=[0])
+        Number | None, Field(description="Smallest value allowed.", examples=[0])
     ] = None
     maximum: Annotated[
-        float | int | None, Field(description="Largest value allowed.", examples=[500])
+        Number | None, Field(description="Largest value allowed.", examples=[500])
     ] = None
     step: Annotated[
-        float | int | None,
-        Field(gt=0, description="Step of the arrows in a form.", examples=[0.5]),
+        Positive | None,
+        Field(description="Step of the arrows in a form.", examples=[0.5]),
     ] = None
     unit: Annotated[
         str | None,
