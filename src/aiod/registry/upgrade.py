@@ -14,6 +14,7 @@ from typing import Any
 
 from aiod.registry.jsontext import Path
 from aiod.registry.lint import MISSING_SENTENCE, MISSING_TITLE
+from aiod.registry.problems import path_in_words
 from aiod.words import counted, family_slug
 
 
@@ -185,7 +186,8 @@ def _tasks_in_right_case(document: dict[str, Any], tasks: Mapping[str, str]) -> 
 def _locations(document: dict[str, Any]) -> Iterator[str]:
     moved = types = 0
     for _, entry in _entries(document):
-        types += entry.pop("location_type", None) is not None
+        types += "location_type" in entry
+        entry.pop("location_type", None)
         places = _location_list(entry)
         if places is None:
             continue
@@ -224,25 +226,29 @@ def _say_what_is_missing(document: dict[str, Any]) -> Iterator[str]:
         index = next((i for i, (key, _) in enumerate(items) if key == "versions"), len(items))
         items.insert(index, ("metadata", {"description": MISSING_SENTENCE}))
         _replace(document, dict(items))
-        yield "metadata.description was missing; a note in its place says so"
-    blocks: list[Any] = [document["metadata"]]
-    versions = document.get("versions")
-    blocks += [
-        version.get("metadata")
-        for version in (versions.values() if isinstance(versions, dict) else ())
-        if isinstance(version, dict)
-    ]
-    blocks += [entry.get("metadata") for _, entry in _entries(document)]
-    for metadata in blocks:
-        if not isinstance(metadata, dict):
-            continue
+        yield "the description was missing; a note in its place says so"
+    for path, metadata in _metadata_blocks(document):
+        of = f" of {path_in_words(path)}" if path else ""
         if not metadata.get("description"):
             rest = {key: value for key, value in metadata.items() if key != "description"}
             _replace(metadata, {"description": MISSING_SENTENCE, **rest})
-            yield "a description was missing; a note in its place says so"
+            yield f"the description{of} was missing; a note in its place says so"
         pubs = metadata.get("pubs")
         for pub in pubs if isinstance(pubs, list) else ():
             if isinstance(pub, dict) and not pub.get("title"):
                 rest = {key: value for key, value in pub.items() if key != "title"}
                 _replace(pub, {"title": MISSING_TITLE, **rest})
-                yield "the title of a publication was missing; a note in its place says so"
+                yield f"the title of a publication{of} was missing; a note in its place says so"
+
+
+def _metadata_blocks(document: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    versions = document.get("versions")
+    blocks: list[tuple[Path, Any]] = [((), document)]
+    blocks += [
+        (("versions", name), version)
+        for name, version in (versions.items() if isinstance(versions, dict) else ())
+    ]
+    blocks += _entries(document)
+    for path, block in blocks:
+        if isinstance(block, dict) and isinstance(block.get("metadata"), dict):
+            yield path, block["metadata"]
