@@ -221,11 +221,10 @@ def add_location(
     entry = document["versions"].setdefault(name, {}).setdefault("tasks", {}).setdefault(chosen, {})
     if entry.get("weights") is False or (chosen in known and not known[chosen].needs_weights):
         raise UsageError(f"{family}/{name}/{chosen} is an algorithm without weights.")
-    if "location" in entry:  # the short form of a list of one
-        place = {key: entry.pop(key) for key in ("location", "config_path") if key in entry}
-        entry["locations"] = [place]
+    short = {key: entry.pop(key, None) for key in ("location", "config_path")}  # a list of one
+    places = entry.get("locations") or ([_given(short)] if short["location"] else [])
+    entry["locations"] = places
     new = _location(layer, location, config_path, hashed, progress)
-    places = entry.setdefault("locations", [])
     if any(item["location"] == new["location"] for item in places):
         raise UsageError(f"{family}/{name}/{chosen} has the location {location} already.")
     places.insert(0 if first else len(places), new)

@@ -33,7 +33,8 @@ def predict(model, image, *, axes{keywords}):
 
 def runner_skeleton(name: str, axes: str | None, keywords: Mapping[str, Any]) -> str:
     """A runner's text whose `predict` takes these keywords with these defaults."""
-    title = name.replace("\\", "").replace('"', "'")
+    title = "".join(letter if letter.isprintable() else " " for letter in name)
+    title = title.replace("\\", "").replace('"', "'")
     taken = "".join(f", {keyword}={_literal(value)}" for keyword, value in keywords.items())
     return _TEMPLATE.format(name=title, axes=axes or "as the manifest says", keywords=taken)
 
