@@ -69,7 +69,7 @@ def parse(text: str) -> Any:
     except (ValueError, RecursionError) as error:
         raise IrregularJSON(str(error)) from error
     level = _containers([value])
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [item for inside in level for item in _containers(inside)]
         if not level:
             return value
@@ -175,10 +175,10 @@ class _Scanner:
         self.stop(path, offset, found, expected, hint, width=width)
 
     def value(self, offset: int, path: Path, key: tuple[int, int] | None) -> tuple[Any, int]:
-        if len(path) > MAX_DEPTH:
+        opening = self.text[offset : offset + 1]
+        if len(path) >= MAX_DEPTH and opening in ("{", "["):
             found = f"more than {MAX_DEPTH} levels of nesting"
             self.stop(path[:3], offset, found, f"at most {MAX_DEPTH}")
-        opening = self.text[offset : offset + 1]
         value: Any
         if opening == "{":
             value, end = self.object(offset, path)

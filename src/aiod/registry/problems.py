@@ -117,7 +117,8 @@ def path_in_words(path: Path) -> str:
         if isinstance(step, int):
             words[-1:] = [f"{ordinal(step + 1)} of {words[-1] if words else 'the list'}"]
         elif step in ("versions", "tasks") and (name := next(steps, None)) is not None:
-            words.append(f'{step[:-1]} "{name}"' if isinstance(name, str) else f"{step}, {name}")
+            at = f"{ordinal(name + 1)} of {step}" if isinstance(name, int) else ""
+            words.append(at or f'{step[:-1]} "{name}"')
         else:
             words.append(step)
     return ", ".join(words)
