@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 from aiod.words import RESERVED, family_slug, listing, nearest, shown
 
 SCHEMES = ("https", "http", "file")
-URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\:\[\]]+)(:[0-9]{1,5})?([/?#][^\s]*)?$"
-DOI = r"^10\.[0-9]{4,9}/[^\s]+$"
+URL = r"^https?://(\[[0-9A-Fa-f:.]+\]|[^\s\x00-\x1f\x7f/@?#\\:\[\]]+)(:[0-9]{1,5})?([/?#][^\s\x00-\x1f\x7f]*)?$"
+DOI = r"^10\.[0-9]{4,9}/[^\s\x00-\x1f\x7f]+$"
 ORCID = r"^[0-9]{4}-[0-9]{4}-[0-9]{4}-[0-9]{3}[0-9X]$"
 SHA256 = r"^[0-9a-f]{64}$"
 EMAIL = r"^[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+$"
@@ -32,9 +32,7 @@ AXES_ECMA = r"^(?=.*Y)(?=.*X)(?!.*(.).*\1)[TCZYX]{2,5}$"
 
 # What an editor can tell of a location: no other scheme, no spaces around it. One letter before a
 # colon is a Windows drive.
-LOCATION_ECMA = (
-    r"^(https?://[^\s]+|[Ff][Ii][Ll][Ee]:.*[^\s]|(?![A-Za-z][A-Za-z0-9+.-]+:)[^\s](.*[^\s])?)$"
-)
+LOCATION_ECMA = r"^(https?://[^\s\x00-\x1f\x7f]+|[Ff][Ii][Ll][Ee]:.*[^\s]|(?![A-Za-z][A-Za-z0-9+.-]+:)[^\s](.*[^\s])?)$"
 
 # Every pattern in words: what `aiod validate` says is expected.
 IN_WORDS = {
@@ -55,7 +53,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+):")
 _URL = re.compile(URL)
 # The two common cases, seen at one glance: a web address, an absolute path.
-_PLAIN_LOCATION = re.compile(URL + r"|^/[^\s\0]+$")
+_PLAIN_LOCATION = re.compile(URL + r"|^/[^\s\x00-\x1f\x7f]+$")
 
 
 def check_location(text: str) -> str:
