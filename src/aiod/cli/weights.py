@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,7 +166,7 @@ def cache_clean(
 
     Example: aiod cache clean cellpose/cyto3
     """
-    from aiod.registry.cache import cached_files, leftovers, remove, slot_for, verify
+    from aiod.registry.cache import cached_files, leftovers, remove, verify
 
     files = cached_files()
     doomed = []
@@ -172,24 +174,8 @@ def cache_clean(
         doomed = files
     elif model_ids or unused or damaged:
         registry = load_registry()
-        named = [registry.get(model_id) for model_id in model_ids]
-        paths = {
-            slot_for(model.family, place.url).file
-            for model in named
-            for place in model.locations
-            if place.url
-        }
-        used = (
-            {
-                slot_for(model.family, url).file
-                for model in registry
-                for item in registry.locations_for(model)
-                for url in (item.weights.url, item.config and item.config.url)
-                if url
-            }
-            if unused
-            else set()
-        )
+        paths = _cached_for(registry, [registry.get(model_id) for model_id in model_ids])
+        used = _cached_for(registry, registry) if unused else set()
         doomed = [
             item
             for item in files
@@ -260,6 +246,20 @@ def _chosen(
     return list({model.id: model for model in chosen}.values())
 
 
+def _cached_for(registry: Registry, models: Iterable[Model]) -> set[Path]:
+    """Where the cache keeps the weights and the config of models, and what it unpacked of them."""
+    from aiod.registry.cache import slot_for
+
+    slots = [
+        slot_for(model.family, str(place))
+        for model in models
+        for item in registry.locations_for(model)
+        for place in (item.weights, item.config)
+        if place is not None
+    ]
+    return {path for slot in slots for path in (slot.file, slot.content)}
+
+
 def _tell(brought: list[Weights], folder: Path | None) -> None:
     if brought:
         rows = [
@@ -274,7 +274,8 @@ def _tell(brought: list[Weights], folder: Path | None) -> None:
     fresh = sum(item.fresh for item in brought)
     click.echo(f"{counted(len(brought), 'model')} here, {fresh} downloaded now.")
     if folder is not None:
-        click.echo(f"Without a network: AIOD_REGISTRIES={folder} AIOD_OFFLINE=1 aiod list")
+        layer = shlex.quote(str(folder.absolute()))
+        click.echo(f"Without a network: AIOD_REGISTRIES={layer} AIOD_OFFLINE=1 aiod list")
 
 
 def _plain(item: Weights) -> dict[str, object]:

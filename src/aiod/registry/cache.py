@@ -20,19 +20,22 @@ import contextlib
 import datetime
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from aiod.errors import AiodError, CacheError
 from aiod.files import read_text, reason, write_atomically
 from aiod.progress import Progress, Step, silent
 from aiod.registry.settings import cache_folder
+from aiod.words import RESERVED
 
 _MAX_RECORD_BYTES = 100_000
+_MAX_FILE_BYTES = 1 << 60
 _CHUNK_BYTES = 1 << 20
 
 
@@ -57,7 +60,7 @@ class Slot:
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(self.source.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest()[:16]
 
     @property
     def file(self) -> Path:
@@ -85,7 +88,7 @@ class Slot:
 
     def record(self) -> Record | None:
         """The record of a file that is there whole; None where there is none to trust."""
-        record = _read_record(self.record_file)
+        record = self.kept_record()
         if record is None:
             return None
         try:
@@ -94,6 +97,10 @@ class Slot:
             return None
         unchanged = (status.st_size, status.st_mtime_ns) == (record.size, record.modified_ns)
         return record if unchanged else None
+
+    def kept_record(self) -> Record | None:
+        """The record as it was written, whatever has become of the file."""
+        return _read_record(self.record_file)
 
     def first_record(self) -> Record | None:
         """What the first download of this URL was; None before it."""
@@ -115,14 +122,18 @@ def slot_for(family: str, source: str) -> Slot:
     return Slot(cache_folder(), family, source)
 
 
-def file_name(url: str) -> str:
-    """The last part of a URL's path, made safe as a file name on every system.
+def file_name(source: str) -> str:
+    """The last part of a URL's path, or of a path, made safe as a file name on every system.
 
     >>> file_name("https://example.org/a/../weights%20v1.pth?download=1")
     'weights_v1.pth'
     """
-    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[-100:] or "weights"
+    path, is_url, rest = source.partition("://")
+    if is_url:
+        path = unquote(re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")[2])
+    name = path.rpartition("/")[2]
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[-100:].strip("._-") or "weights"
+    return f"file_{safe}" if RESERVED.match(safe) else safe
 
 
 def keep_record(slot: Slot, sha256: str) -> Record:
@@ -131,11 +142,17 @@ def keep_record(slot: Slot, sha256: str) -> Record:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     record = Record(slot.source, sha256, status.st_size, now, status.st_mtime_ns)
     text = json.dumps(asdict(record), indent=2) + "\n"
-    write_atomically(slot.record_file, text, mode=file_mode(slot.root))
+    _write(slot.record_file, text, slot.root)
     if slot.first_record() is None:
         make_folder(slot.root, slot.first_hash_file.parent)
-        write_atomically(slot.first_hash_file, text, mode=file_mode(slot.root))
+        _write(slot.first_hash_file, text, slot.root)
     return record
+
+
+def _write(path: Path, text: str, root: Path) -> None:
+    if path.is_symlink():  # whoever shares the cache does not choose what is written elsewhere
+        path.unlink()
+    write_atomically(path, text, mode=file_mode(root))
 
 
 def sha256_of(path: Path, progress: Progress = silent) -> str:
@@ -156,13 +173,14 @@ def make_folder(root: Path, folder: Path) -> None:
     """
     try:
         if not root.exists():
-            root.mkdir(parents=True)
-            root.chmod(root.stat().st_mode | 0o050)
+            root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(PermissionError):  # another user has just made it
+                root.chmod(root.stat().st_mode | 0o050)
         for part in [*reversed(folder.relative_to(root).parents), folder.relative_to(root)]:
             path = root / part
             if not path.exists():
                 path.mkdir(exist_ok=True)
-                with contextlib.suppress(PermissionError):  # another user has just made it
+                with contextlib.suppress(PermissionError):
                     path.chmod(0o2775 if _group_writes(root) else 0o755)
     except OSError as error:
         raise CacheError(
@@ -198,23 +216,49 @@ def locked(slot: Slot) -> Iterator[None]:
 
 
 def cached_files(root: Path | None = None) -> list[CachedFile]:
-    """Every downloaded file of a cache, by family and name, without reading the files."""
+    """Every downloaded file of a cache, by family and name, without reading the files.
+
+    What was unpacked from an archive that lies elsewhere is an item without a record.
+    """
     root = root or cache_folder()
     found = []
-    for note in sorted((root / "weights").glob("*/*/*.json")):
-        path = note.with_suffix("")
-        if path.name.endswith(".content"):
-            continue
-        record = _read_record(note)
-        problem = None
-        if record is None:
-            problem = "its record cannot be read"
-        elif not path.is_file():
-            problem = "the file is gone"
-        elif path.stat().st_size != record.size:
-            problem = f"{path.stat().st_size:,} bytes instead of {record.size:,}"
-        found.append(CachedFile(note.parent.parent.name, path, record, problem))
+    for path in sorted((root / "weights").glob("*/*/*")):
+        if _is_record(path):
+            found.append(_judged(path))
+        elif _is_content(path) and not _has_record(path.with_name(path.name[: -len(".content")])):
+            found.append(CachedFile(path.parent.parent.name, path, None))
     return sorted(found, key=lambda item: (item.family, item.path.name))
+
+
+def _judged(note: Path) -> CachedFile:
+    path = note.with_name(note.name.removesuffix(".json"))
+    record = _read_record(note)
+    problem = None
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        size, problem = 0, reason(error)
+    if record is None:
+        problem = "its record cannot be read"
+    elif size is None:
+        problem = "the file is gone"
+    elif problem is None and size != record.size:
+        problem = f"{size:,} bytes instead of {record.size:,}"
+    return CachedFile(note.parent.parent.name, path, record, problem)
+
+
+def _is_record(path: Path) -> bool:
+    """Whether this is the record of a file; a file may be called ``something.json`` itself."""
+    name = path.name
+    return name.endswith(".json") and name[0] != "." and not _has_record(path)
+
+
+def _has_record(path: Path) -> bool:
+    return os.path.lexists(f"{os.fspath(path)}.json")
+
+
+def _is_content(path: Path) -> bool:
+    return path.name.endswith(".content") and path.name[0] != "." and path.is_dir()
 
 
 def verify(item: CachedFile, progress: Progress = silent) -> CachedFile:
@@ -232,15 +276,31 @@ def verify(item: CachedFile, progress: Progress = silent) -> CachedFile:
 
 
 def leftovers(root: Path | None = None) -> list[Path]:
-    """Parts of interrupted downloads and unpackings, and files without a record."""
+    """Parts of interrupted downloads and unpackings, and files without a record.
+
+    What another process is just bringing is none.
+    """
     root = root or cache_folder()
     found = []
     for path in sorted((root / "weights").glob("*/*/*")):
-        name = path.name
-        whole = name.endswith((".json", ".content"))
-        if (not whole and not path.with_name(name + ".json").exists()) or name.startswith("."):
+        known = _is_record(path) or _has_record(path) or _is_content(path)
+        if not known and not _is_locked(root / "locks" / f"{path.parent.name}.lock"):
             found.append(path)
     return found
+
+
+def _is_locked(lock_file: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not lock_file.exists():
+        return False
+    try:
+        with FileLock(lock_file, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a cache of others, where nothing can be removed either
+        return False
 
 
 def remove(item: CachedFile | Path) -> int:
@@ -282,7 +342,13 @@ def _read_record(path: Path) -> Record | None:
     except (AiodError, ValueError, TypeError, RecursionError):
         return None
     types = {"url": str, "sha256": str, "size": int, "date": str, "modified_ns": int}
-    return record if all(type(getattr(record, k)) is t for k, t in types.items()) else None
+    typed = all(type(getattr(record, name)) is kind for name, kind in types.items())
+    likely = (
+        typed
+        and re.fullmatch(r"[0-9a-f]{64}", record.sha256)
+        and 0 <= record.size < _MAX_FILE_BYTES
+    )
+    return record if likely else None
 
 
 def free_bytes(folder: Path) -> int:

@@ -234,7 +234,10 @@ def _write(
     rows = [(os.path.basename(entry.file), *entry.signature, entry.family) for entry in entries]
     head = json.dumps([_context(layer, tasks), written, rows]).encode()
     content = b"\n".join([head, *(entry.body for entry in entries)])
+    from aiod.registry.cache import make_folder
+
     try:
+        make_folder(cache_folder(), store.parent)
         write_atomically(store, [_digest(content).encode(), b"\n", content])
     except AiodError as error:  # a read-only cache: the next start is as slow as this one
         log.debug("the index of %s is not kept: %s", layer.folder, error)

@@ -82,7 +82,8 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
         for location in registry.locations_for(model):
             sha256 = location.sha256 or _remembered(model, location.weights.url)
             note(location.weights.url, "weights", model.id, sha256, location.size)
-            note(location.config.url if location.config else None, "config", model.id)
+            config = location.config.url if location.config else None
+            note(config, "config", model.id, _remembered(model, config))
         metadata = registry.metadata_for(model)
         pages = [metadata.url, metadata.repo, *(pub.url for pub in metadata.pubs or ())]
         for page in pages:
@@ -129,11 +130,13 @@ def _remembered(model: Model, url: str | None) -> str | None:
 
 def _check(link: Link, with_hash: bool, seconds: float) -> Answer:
     import requests
+    import urllib3
 
     try:
         if with_hash and link.kind != "page":
             with asked(link.url, seconds=seconds) as response:
-                return _judge(link, response, _hashed(response, link))
+                whole = response.status_code == HTTPStatus.OK
+                return _judge(link, response, _hashed(response, link) if whole else None)
         with asked(link.url, method="HEAD", seconds=seconds) as response:
             if response.status_code not in _NO_HEAD:
                 return _judge(link, response, None)
@@ -141,7 +144,7 @@ def _check(link: Link, with_hash: bool, seconds: float) -> Answer:
             return _judge(link, response, None)
     except DownloadError as error:
         return Answer(link, "failed", error.what)
-    except (requests.RequestException, ValueError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         return Answer(link, "failed", in_words(error))
 
 
@@ -151,7 +154,7 @@ def _judge(link: Link, response: Any, hashed: tuple[str, int] | None) -> Answer:
         return Answer(link, "gone", f"the server says {status}")
     if link.kind == "page" and status in _SHY:
         return Answer(link, "refused", f"the server says {status}, as many do to programs")
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.MULTIPLE_CHOICES or (link.kind != "page" and status != HTTPStatus.OK):
         return Answer(link, "failed", f"the server says {status}")
     size = hashed[1] if hashed else _length(response)
     if link.size is not None and size is not None and size != link.size:
@@ -186,7 +189,7 @@ def _told_hash(response: Any) -> str | None:
 def _length(response: Any) -> int | None:
     value = response.headers.get("Content-Length", "")
     encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-    return int(value) if value.isascii() and value.isdigit() and not encoded else None
+    return int(value) if re.fullmatch(r"[0-9]{1,18}", value) and not encoded else None
 
 
 def _moved_to(response: Any) -> str | None:

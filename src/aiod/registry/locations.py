@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from aiod.files import reason
 
-# A mount that does not answer within this time counts as unreachable, here and for its neighbours.
+# A mount that does not answer within this time counts as unreachable, here and for its neighbours,
+# until it is asked again a while later.
 _PATIENCE_SECONDS = 2.0
+_ASK_AGAIN_SECONDS = 60.0
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
-_silent_mounts: set[str] = set()
+_silent_since: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,10 @@ def resolve(location: str, folder: Path | str) -> Place:
 
     The text is taken as it is: no variable, no ``~`` and no command in it is ever expanded.
     """
-    scheme = location.split(":", 1)[0].lower()
-    if scheme in ("http", "https"):
+    scheme, colon, _ = location.lower().partition(":")
+    if colon and scheme in ("http", "https"):
         return Place(location, url=location)
-    if scheme == "file":
+    if colon and scheme == "file":
         return Place(location, file=unquote(urlsplit(location).path))
     if _DRIVE.match(location):
         return Place(location, file=location)
@@ -71,26 +75,29 @@ def why_unreachable(place: Place) -> str | None:
     if path is None:
         return None
     mount = "/".join(path.parts[:3])
-    if mount in _silent_mounts:
+    silent_since = _silent_since.get(mount)
+    if silent_since is not None and time.monotonic() - silent_since < _ASK_AGAIN_SECONDS:
         return f"{place}: its disk does not answer"
     answer: list[str | None] = []
     thread = threading.Thread(target=lambda: answer.append(_look(path)), daemon=True)
     thread.start()
     thread.join(_PATIENCE_SECONDS)
     if not answer:
-        _silent_mounts.add(mount)
+        _silent_since[mount] = time.monotonic()
         return f"{place}: its disk does not answer"
     return f"{place}: {answer[0]}" if answer[0] else None
 
 
 def _look(path: Path) -> str | None:
     try:
-        path.stat()
-        if path.is_dir():
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
             next(path.iterdir(), None)
-        else:
+        elif stat.S_ISREG(kind):
             with path.open("rb"):
                 pass
+        else:  # opening a pipe waits for its other end, opening a device may do anything
+            return "neither a file nor a folder"
     except (OSError, ValueError) as error:
         return reason(error) if isinstance(error, OSError) else "not a path"
     return None

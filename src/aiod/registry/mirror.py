@@ -5,7 +5,8 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from aiod.progress import Progress, silent
 from aiod.registry.cache import file_name
 from aiod.registry.canonical import as_json, to_text
 from aiod.registry.catalogue import Registry
+from aiod.registry.download import READ_SECONDS
 from aiod.registry.flatten import flattened
 from aiod.registry.layers import SHIPPED
 from aiod.registry.manifest import read_document
 from aiod.registry.merge import Model
 from aiod.registry.pull import Weights, pull
-from aiod.registry.tasks import TASK_NAMES, TASKS_FILE
+from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
 
 
 def mirror(
@@ -30,38 +32,55 @@ def mirror(
     *,
     progress: Progress = silent,
     accept_changed: bool = False,
+    seconds: float = READ_SECONDS,
 ) -> tuple[list[Weights], list[LocationError]]:
     """Pull `models` and copy them, with manifests that point to the copies, to `folder`.
 
     ``folder/manifests`` gets one self-contained manifest a family, ``folder/weights`` the files,
     ``folder/runners`` the runners of families that are not shipped. What the folder holds already
-    from an earlier call stays. Returns what was brought, and an error for each model that could
-    not be had.
+    from an earlier call stays, and no file of weights in it is overwritten by another. Returns
+    what was brought, and an error for each model that could not be had.
     """
     brought: list[Weights] = []
     failed: list[LocationError] = []
     by_family: dict[str, list[tuple[Model, Weights]]] = {}
     for model in models:
         try:
-            weights = pull(registry, model, progress=progress, accept_changed=accept_changed)
+            weights = pull(
+                registry,
+                model,
+                progress=progress,
+                accept_changed=accept_changed,
+                seconds=seconds,
+            )
         except LocationError as error:
             failed.append(error)
             continue
         brought.append(weights)
         by_family.setdefault(model.family, []).append((model, weights))
+    tasks = {**_earlier_tasks(folder), **registry.tasks}
     try:
         for family, pairs in by_family.items():
-            _write_family(registry, family, pairs, folder)
+            _write_family(registry, family, pairs, folder, tasks)
     except OSError as error:
         raise CacheError(f"{folder} cannot be filled: {reason(error)}.") from error
-    own = {name: words for name, words in registry.tasks.items() if name not in TASK_NAMES}
+    own = {name: words for name, words in tasks.items() if name not in TASK_NAMES}
     if own and by_family:
         write_atomically(folder / "manifests" / TASKS_FILE, as_json(own))
     return brought, failed
 
 
+def _earlier_tasks(folder: Path) -> Mapping[str, str]:
+    path = folder / "manifests" / TASKS_FILE
+    return read_tasks(path) if path.exists() else {}
+
+
 def _write_family(
-    registry: Registry, family: str, pairs: list[tuple[Model, Weights]], folder: Path
+    registry: Registry,
+    family: str,
+    pairs: list[tuple[Model, Weights]],
+    folder: Path,
+    tasks: Mapping[str, str],
 ) -> None:
     document: dict[str, Any] = flattened(registry, family, [model for model, _ in pairs])
     manifests = folder / "manifests"
@@ -78,11 +97,14 @@ def _write_family(
             here["sha256"] = weights.sha256
         if copy.is_file():
             here["size"] = copy.stat().st_size
-        urls = [item for item in entry["locations"] if item["location"].startswith("http")]
+        urls = [item for item in entry["locations"] if _is_url(item["location"])]
+        for item in urls:  # a path of this machine means nothing on another
+            if "config_path" in here and not _is_url(item.get("config_path", "")):
+                item["config_path"] = here["config_path"]
         entry["locations"] = [here, *urls]
     path = manifests / f"{family}.json"
     if path.exists():
-        document = _with_earlier(document, path, registry)
+        document = _with_earlier(document, path, tasks)
     write_atomically(path, to_text(document))
     for layer, _ in registry.manifests_of(family):
         runner = layer.runners / f"{family}.py"
@@ -91,10 +113,10 @@ def _write_family(
             shutil.copyfile(runner, folder / "runners" / runner.name)
 
 
-def _with_earlier(document: dict[str, Any], path: Path, registry: Registry) -> dict[str, Any]:
+def _with_earlier(document: dict[str, Any], path: Path, tasks: Mapping[str, str]) -> dict[str, Any]:
     """The new manifest, with the versions and tasks that an earlier call brought."""
     try:
-        earlier = read_document(path, registry.tasks)
+        earlier = read_document(path, tasks)
     except AiodError as error:
         raise CacheError(
             f"{path} is there already and is not a manifest of ours.", hint="choose another folder"
@@ -107,22 +129,48 @@ def _with_earlier(document: dict[str, Any], path: Path, registry: Registry) -> d
 
 
 def _copy(source: Path, folder: Path) -> Path:
-    """A copy of a file (or of a folder of weights) that appears whole."""
-    target = folder / file_name(source.name)
+    """A copy of a file (or of a folder of weights) that appears whole.
+
+    Where another file has its name already, the copy gets a number before its own.
+    """
+    name = file_name(source.name)
+    names = chain([name], (f"{number}_{name}" for number in count(2)))
+    target = next(
+        path
+        for path in (folder / item for item in names)
+        if not os.path.lexists(path) or _same(source, path)
+    )
     if target.exists():
-        same = source.is_file() and target.is_file()
-        if same and filecmp.cmp(source, target, shallow=False):
-            return target
+        return target
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{target.name}.{os.getpid()}.part"
-    if source.is_dir():
-        shutil.copytree(source, part)
-        if target.exists():
-            shutil.rmtree(target)
-    else:
-        shutil.copyfile(source, part)
-    part.replace(target)
+    try:
+        if source.is_dir():
+            shutil.copytree(source, part)
+        else:
+            shutil.copyfile(source, part)
+        part.replace(target)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        part.unlink(missing_ok=True)
     return target
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files, or two folders with all that is in them, are the same to the byte."""
+    if one.is_file() and other.is_file():
+        return filecmp.cmp(one, other, shallow=False)
+    if not (one.is_dir() and other.is_dir()):
+        return False
+    names = {path.name for path in one.iterdir()}
+    return names == {path.name for path in other.iterdir()} and all(
+        _same(one / name, other / name) for name in names
+    )
+
+
+def _is_url(text: str) -> bool:
+    return text.lower().startswith(("https://", "http://"))
 
 
 def _relative(path: Path, manifests: Path) -> str:

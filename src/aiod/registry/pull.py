@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiod.errors import AiodError, CacheError, LocationError
-from aiod.files import reason
+from aiod.files import read_text, reason, write_atomically
 from aiod.progress import Progress, silent
 from aiod.registry.archives import is_archive, unpack
 from aiod.registry.cache import (
@@ -20,10 +20,22 @@ from aiod.registry.cache import (
     slot_for,
 )
 from aiod.registry.catalogue import Registry
-from aiod.registry.download import Download, DownloadError
+from aiod.registry.download import READ_SECONDS, Download, DownloadError
 from aiod.registry.locations import Place, WeightsLocation, why_unreachable
 from aiod.registry.merge import Model
 from aiod.registry.settings import offline
+
+_MAX_MARK_BYTES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What a caller wants of every download of a model."""
+
+    family: str
+    progress: Progress
+    accept_changed: bool
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,49 +63,49 @@ def pull(
     *,
     progress: Progress = silent,
     accept_changed: bool = False,
+    seconds: float = READ_SECONDS,
 ) -> Weights:
     """Weights and config of a model, brought to the cache where they are not here already.
 
     The locations are tried in their order. `accept_changed` takes a download whose hash differs
-    from that of the first time, where the manifest itself names none.
+    from that of the first time, where the manifest itself names none. `seconds` is how long a
+    server may stay silent.
 
     Raises LocationError, which lists each location with its reason, and CacheError.
     """
     found = registry.get(model.id if isinstance(model, Model) else model)
     if not found.needs_weights:
         return Weights(found.id, None, None, None, None, None, None, False)
+    how = _How(found.family, progress, accept_changed, seconds)
     failures: list[str] = []
+    hint = "`aiod check-links` tells which locations work from here"
+    if offline():
+        hint = (
+            f"on a machine with a network, `aiod pull --to FOLDER {found.id}`; "
+            "bring the folder here and name it in AIOD_REGISTRIES"
+        )
     for location in registry.locations_for(found):
         try:
-            return _bring(found, location, progress, accept_changed)
-        except (DownloadError, LocationError, CacheError) as error:
+            return _bring(found, location, how)
+        except AiodError as error:
             failures.append(f"{location.weights}: {error.what.rstrip('.')}")
+            if isinstance(error, CacheError) and error.hint:
+                hint = error.hint
         except OSError as error:
             failures.append(f"{location.weights}: {reason(error)}")
     raise LocationError(
         f"The weights of {found.id} cannot be had from any of their locations.",
         details=failures,
-        hint=(
-            "on a machine with a network, `aiod pull --to FOLDER "
-            f"{found.id}`; bring the folder here and name it in AIOD_REGISTRIES"
-            if offline()
-            else "`aiod check-links` tells which locations work from here"
-        ),
+        hint=hint,
     )
 
 
-def _bring(
-    model: Model, location: WeightsLocation, progress: Progress, accept_changed: bool
-) -> Weights:
-    file, record, fresh = _file(
-        model.family, location.weights, location.sha256, location.size, progress, accept_changed
-    )
+def _bring(model: Model, location: WeightsLocation, how: _How) -> Weights:
+    file, record, fresh = _file(location.weights, location.sha256, location.size, how)
     config = None
     if location.config is not None:
         try:
-            config, _, _ = _file(
-                model.family, location.config, None, None, progress, accept_changed
-            )
+            config, _, _ = _file(location.config, None, None, how)
         except (DownloadError, LocationError) as error:
             raise LocationError(f"its config {location.config}: {error.what}") from error
     path = file
@@ -112,33 +124,32 @@ def _bring(
 
 
 def _file(
-    family: str,
-    place: Place,
-    sha256: str | None,
-    size: int | None,
-    progress: Progress,
-    accept_changed: bool,
+    place: Place, sha256: str | None, size: int | None, how: _How
 ) -> tuple[Path, Record | None, bool]:
     """The file of a place on this machine, its record if it is in the cache, and if it is new."""
     if place.path is not None:
-        return _on_disk(place, place.path, sha256, progress)
-    slot = slot_for(family, str(place.url))
-    if record := _held(slot, sha256, progress):
+        return _on_disk(place, place.path, sha256, size, how.progress)
+    slot = slot_for(how.family, str(place.url))
+    if record := _held(slot, sha256, how.progress):
         return slot.file, record, False
     if offline():
         raise DownloadError("not in the cache, and AIOD_OFFLINE forbids the network")
     with locked(slot):
-        if record := _held(slot, sha256, progress):  # brought while we waited for the lock
+        if record := _held(slot, sha256, how.progress):  # brought while we waited for the lock
             return slot.file, record, False
-        return slot.file, _download(slot, sha256, size, progress, accept_changed), True
+        return slot.file, _download(slot, sha256, size, how), True
 
 
 def _on_disk(
-    place: Place, path: Path, sha256: str | None, progress: Progress
+    place: Place, path: Path, sha256: str | None, size: int | None, progress: Progress
 ) -> tuple[Path, Record | None, bool]:
     why = why_unreachable(place)
     if why is not None:
         raise LocationError(why.removeprefix(f"{place}: "))
+    if path.is_file() and size is not None and path.stat().st_size != size:
+        raise LocationError(
+            f"{path.stat().st_size:,} bytes instead of the {size:,} of the manifest"
+        )
     if sha256 is None:
         return path, None, False
     if path.is_dir():
@@ -154,25 +165,37 @@ def _held(slot: Slot, sha256: str | None, progress: Progress) -> Record | None:
     record = slot.record()
     if record is not None:
         return record if sha256 in (None, record.sha256) else None
-    # A file without a record: somebody filled the cache by hand, or touched the file.
-    if sha256 is not None and slot.file.is_file() and sha256_of(slot.file, progress) == sha256:
+    # Not as its record says, or without one: the cache was copied, or filled by hand.
+    kept = slot.kept_record()
+    wanted = sha256 or (kept and kept.sha256)
+    if wanted and slot.file.is_file() and sha256_of(slot.file, progress) == wanted:
         status = slot.file.stat()
-        return Record(slot.source, sha256, status.st_size, "", status.st_mtime_ns)
+        return Record(slot.source, wanted, status.st_size, "", status.st_mtime_ns)
     return None
 
 
-def _download(
-    slot: Slot, sha256: str | None, size: int | None, progress: Progress, accept_changed: bool
-) -> Record:
-    with contextlib.suppress(FileNotFoundError):
-        slot.file.unlink()  # not the one asked for
-    Download(
-        slot.source, slot.part, sha256=sha256, size=size, progress=progress, label=slot.file.name
-    ).to(slot.file)
-    actual = sha256 or sha256_of(slot.file, progress)
+def _download(slot: Slot, sha256: str | None, size: int | None, how: _How) -> Record:
     first = slot.first_record()
+    if sha256 is None and first is None and os.path.lexists(slot.first_hash_file):
+        raise CacheError(
+            f"The hash of its first download cannot be read, in {slot.first_hash_file}.",
+            hint="remove that file if what the server gives now is to be trusted",
+        )
+    if sha256 is None or slot.file.is_symlink():
+        slot.file.unlink(missing_ok=True)  # not the one asked for
+    Download(
+        slot.source,
+        slot.part,
+        sha256=sha256,
+        size=size,
+        progress=how.progress,
+        read_seconds=how.seconds,
+        label=slot.file.name,
+        mode=file_mode(slot.root),
+    ).to(slot.file)
+    actual = sha256 or sha256_of(slot.file, how.progress)
     if sha256 is None and first is not None and first.sha256 != actual:
-        if not accept_changed:
+        if not how.accept_changed:
             now = slot.file.stat().st_size
             slot.file.unlink()
             raise DownloadError(
@@ -197,15 +220,12 @@ def _unpacked(family: str, archive: Path, place: Place) -> Path:
     with locked(slot):
         if not _says(done, state):
             unpack(archive, content, mode=file_mode(slot.root))
-            try:
-                done.write_text(state)
-            except OSError as error:
-                raise AiodError(f"{done} cannot be written: {reason(error)}.") from error
+            write_atomically(done, state, mode=file_mode(slot.root))
     return content
 
 
 def _says(mark: Path, state: str) -> bool:
     try:
-        return mark.read_text() == state
-    except (OSError, UnicodeDecodeError):
+        return read_text(mark, limit=_MAX_MARK_BYTES) == state
+    except AiodError:
         return False
