@@ -1,0 +1,110 @@
+"""The command `aiod` as a person runs it: a real process, a real terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+AIOD = Path(sys.executable).with_name("aiod")
+
+
+def aiod(
+    *words: str | Path, cwd: Path | None = None, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; `environment` is added to the test's own."""
+    return subprocess.run(
+        [str(AIOD), *map(str, words)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        input=stdin,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        timeout=60,
+        check=False,
+    )
+
+
+def fails(
+    *words: str | Path, code: int = 1, cwd: Path | None = None, stdin: str = "", **environment: str
+) -> str:
+    """What a command that must fail says on stderr: a sentence, never a traceback."""
+    done = aiod(*words, cwd=cwd, stdin=stdin, **environment)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.stderr.strip()
+    return done.stderr
+
+
+def works(*words: str | Path, cwd: Path | None = None, stdin: str = "", **environment: str) -> str:
+    """What a command that must work says on stdout."""
+    done = aiod(*words, cwd=cwd, stdin=stdin, **environment)
+    assert done.returncode == 0, done
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+class Terminal:
+    """A terminal with `aiod` running in it, driven as a person would: read, then type."""
+
+    def __init__(self, *words: str | Path, columns: int = 100) -> None:
+        self.seen = ""
+        self._from = 0
+        self.pid, self.screen = pty.fork()
+        if self.pid == 0:  # pragma: no cover - the other process
+            os.environ["COLUMNS"] = str(columns)
+            os.environ["TERM"] = "xterm"
+            os.execv(AIOD, [str(AIOD), *map(str, words)])
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.screen)
+
+    def wait_for(self, words: str, seconds: float = 30) -> str:
+        """Read until `words` appear after what was waited for last; what came until then."""
+        until = time.monotonic() + seconds
+        while words not in self.seen[self._from :]:
+            left = until - time.monotonic()
+            assert left > 0, f"{words!r} did not appear in:\n{self.seen}"
+            if not self._read(left):
+                assert words in self.seen[self._from :], f"{words!r} is not in:\n{self.seen}"
+        start, self._from = self._from, self.seen.index(words, self._from) + len(words)
+        return self.seen[start : self._from]
+
+    def type(self, text: str) -> None:
+        """Type a line and press Enter."""
+        os.write(self.screen, text.encode() + b"\n")
+
+    def press(self, key: bytes) -> None:
+        """Press one key, such as Ctrl-D."""
+        os.write(self.screen, key)
+
+    def finish(self, seconds: float = 30) -> int:
+        """Read to the end; the exit code."""
+        until = time.monotonic() + seconds
+        while self._read(max(0.0, until - time.monotonic())):
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self, seconds: float) -> bool:
+        ready, _, _ = select.select([self.screen], [], [], seconds)
+        try:
+            data = os.read(self.screen, 65536) if ready else b""
+        except OSError:  # Linux says so when the other end is closed
+            data = b""
+        self.seen += plain(data.decode(errors="replace").replace("\r\n", "\n"))
+        return bool(data)
+
+
+def plain(text: str) -> str:
+    """Text without colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
