@@ -57,9 +57,8 @@ def test_loading_an_old_form_fails_with_one_line_that_names_the_command(path: Pa
 @each_old
 def test_an_upgraded_manifest_is_valid(path: Path) -> None:
     new, changes = upgraded(path)
-    assert [
-        item.as_text() for item in explain(to_text(new), "new.json", TASK_NAMES, lint=False)
-    ] == []
+    errors = explain(to_text(new), "new.json", TASK_NAMES, lint=False)
+    assert [error.as_text() for error in errors] == []
     assert changes
 
 
@@ -143,9 +142,8 @@ def test_versions_and_tasks_become_tables() -> None:
 
 def test_parallel_lists_become_pairs() -> None:
     new, _ = upgraded(DATA / "old" / "parallel_lists.json")
-    places = {
-        name: version["tasks"]["mito"]["locations"] for name, version in new["versions"].items()
-    }
+    tasks = {name: version["tasks"] for name, version in new["versions"].items()}
+    places = {name: table["mito"]["locations"] for name, table in tasks.items()}
     assert [place.get("config_path") for place in places["as many"]] == [
         "https://example.org/m.yaml",
         "/shared/m.yaml",
@@ -176,13 +174,14 @@ def test_what_cannot_be_known_is_left_for_a_person() -> None:
     more_configs = {"location": ["a.pth"], "config_path": ["a.yaml", "b.yaml"]}
     twice = [{"name": "v1", "tasks": []}, {"name": "v1", "tasks": []}]
     both_cases = {"Cyto": {"location": "a.pth"}, "cyto": {"location": "b.pth"}}
-    for versions in (
+    left: list[Any] = [
         {"v1": {"tasks": {"cyto": more_configs}}},
         twice,
         [{"tasks": []}],
         [3],
         {"v1": {"tasks": {"organoids": {"locations": [{"location": "a.pth"}]}}}},
-    ):
+    ]
+    for versions in left:
         document = family(versions=versions)
         assert upgrade(document, TASK_NAMES) == (document, [])
     new, _ = upgrade(family(versions={"v1": {"tasks": both_cases}}), TASK_NAMES)
@@ -192,7 +191,7 @@ def test_what_cannot_be_known_is_left_for_a_person() -> None:
 @pytest.mark.parametrize("odd", [3, "text", None, [], {}, [3], [[]], {"a": {"tasks": [3]}}])
 def test_an_odd_document_is_never_a_crash(odd: Any) -> None:
     for field in ("versions", "params", "metadata", "short_name", "name", "arg_name"):
-        document = family(**{field: odd})
+        document = {**family(), field: odd}
         new, _ = upgrade(document, TASK_NAMES)
         assert upgrade(new, TASK_NAMES)[1] == []
         old_form(document)
