@@ -8,6 +8,7 @@ are the parameters of the manifest; what `survey` returns under a name reaches `
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,9 @@ def read_runner(path: Path) -> Runner:
     """Read a runner's keywords. Raises AiodError for a file that is no runner."""
     text = read_text(path, limit=MAX_RUNNER_BYTES)
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its escapes and literals are its own affair
+            tree = ast.parse(text)
     except SyntaxError as error:
         raise AiodError(f"{path}:{error.lineno or 1}: not Python: {error.msg}.") from error
     except (ValueError, RecursionError, MemoryError) as error:
