@@ -229,6 +229,13 @@ def test_what_would_not_be_valid_is_refused_and_nothing_is_written(
     assert list((lab / "manifests").iterdir()) == []
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, Path("x")])
+def test_what_json_cannot_say_is_refused(lab: Path, value: Any) -> None:
+    with pytest.raises(ManifestError, match=r"cannot be written to \S+ as JSON"):
+        _new(lab, params=[{"name": "x", "value": value}])
+    assert list((lab / "manifests").iterdir()) == []
+
+
 def test_a_dry_run_writes_nothing_and_gives_what_it_would_write(lab: Path) -> None:
     before = _files(lab)
     manifest, runner = _new(lab, dry_run=True)
@@ -434,9 +441,7 @@ def test_a_location_that_makes_no_sense_is_refused(lab: Path) -> None:
     assert caught.value.hint == "name one: nuclei or cyto"
     with pytest.raises(UsageError, match="is an algorithm"):
         add_location(lab, "toy", "v1", task="cyto", location=URL, hashed=False)
-    with pytest.raises(
-        UsageError, match=r"has the location \S+ already"
-    ):
+    with pytest.raises(UsageError, match=r"has the location \S+ already"):
         add_location(lab, "toy", "v1", task="nuclei", location=URL, hashed=False)
     with pytest.raises(UnknownModelError, match='has no task "mito"'):
         add_location(lab, "toy", "v1", task="mito", location=URL, hashed=False)

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
-def load_registry(*, quiet: bool = False) -> Registry:
-    """The registry with the layers of `--registry`; files passed over are told on stderr."""
+def load_registry(layer: Path | None = None, *, quiet: bool = False) -> Registry:
+    """The registry with the layers of `--registry`, and `layer` last if it is one already.
+
+    Files passed over are told on stderr.
+    """
     from aiod.registry import load
 
-    registry = load(registries_given())
+    last = [layer] if layer is not None and (layer / "manifests").is_dir() else []
+    registry = load([*registries_given(), *last])
     if registry.problems and not quiet:
         files = sorted({problem.file for problem in registry.problems})
         for file in files[:5]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiod.cli.common import layer_folder, load_registry, progress_bar
+from aiod.cli.common import layer_folder, progress_bar, registries_given
 from aiod.cli.questions import Questions
 from aiod.errors import UsageError
 from aiod.words import listing, printable
 
 if TYPE_CHECKING:
+    from aiod.registry import Registry
     from aiod.registry.edit import Change
 
 
@@ -81,7 +81,7 @@ def new_family(**given: Any) -> None:
     from aiod.words import family_slug
 
     layer = layer_folder(given["layer"])
-    ask = Questions(given)
+    ask = Questions(given, layer)
     name = ask("name", Manifest, "name")
     short = ask("short_name", Manifest, "short_name", default=family_slug(name))
     description = ask("description", Metadata, "description")
@@ -143,11 +143,11 @@ def new_version(**given: Any) -> None:
     from aiod.registry.schema import Metadata, Version
 
     layer = layer_folder(given["layer"])
-    ask = Questions(given)
+    ask = Questions(given, layer)
     family = ask.family()
     version = ask.plain("version", "Name of the new version.")
     description = ask("description", Metadata, "description")
-    axes = ask("axes", Version, "axes", default=_usual_axes(family))
+    axes = ask("axes", Version, "axes", default=_usual_axes(ask.registry, family))
     task = ask.task()
     location = ask.location(layer)
     _write(
@@ -182,7 +182,7 @@ def new_task(**given: Any) -> None:
     from aiod.registry.edit import add_task
 
     layer = layer_folder(given["layer"])
-    ask = Questions(given)
+    ask = Questions(given, layer)
     family = ask.family()
     version = ask.plain("version", "Name or slug of the version.")
     task = ask.task()
@@ -217,7 +217,7 @@ def new_location(**given: Any) -> None:
     from aiod.registry.edit import add_location
 
     layer = layer_folder(given["layer"])
-    ask = Questions(given)
+    ask = Questions(given, layer)
     family = ask.family()
     version = ask.plain("version", "Name or slug of the version.")
     location = ask.location(layer, needed=True)
@@ -236,15 +236,17 @@ def new_location(**given: Any) -> None:
     )
 
 
-def _usual_axes(family: str) -> str | None:
-    models = load_registry(quiet=True).family(family).models
+def _usual_axes(registry: Registry, family: str) -> str | None:
+    models = registry.family(family).models
     return models[0].axes if models else None
 
 
 def _parameter(text: str) -> dict[str, Any]:
+    from aiod.registry.jsontext import IrregularJSON, parse
+
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = parse(text)
+    except IrregularJSON as error:
         raise UsageError(f"--param {text!r} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise UsageError(f"--param {text!r} is not a JSON object.")
@@ -253,7 +255,12 @@ def _parameter(text: str) -> dict[str, Any]:
 
 def _write(given: dict[str, Any], add: Callable[..., Change | tuple[Change, ...]]) -> None:
     with progress_bar() as progress:
-        planned = add(hashed=not given["no_hash"], dry_run=True, progress=progress)
+        planned = add(
+            hashed=not given["no_hash"],
+            dry_run=True,
+            registries=registries_given(),
+            progress=progress,
+        )
     changes = planned if isinstance(planned, tuple) else (planned,)
     for change in changes:
         click.echo(printable(change.diff))

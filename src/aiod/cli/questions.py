@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +20,10 @@ class Questions:
     The questions are the schema's own descriptions, and its checks judge each answer.
     """
 
-    def __init__(self, given: dict[str, Any]) -> None:
+    def __init__(self, given: dict[str, Any], layer: Path) -> None:
         self.given = given
         self.asking = not given["yes"]
-        self.registry = load_registry(quiet=True)
+        self.registry = load_registry(layer, quiet=True)
 
     def __call__(
         self,
@@ -69,7 +68,7 @@ class Questions:
             try:
                 self.registry.family(answer)
             except AiodError as error:
-                return str(error)
+                return f"expected the short name of a family; {error.hint}"
             return None
 
         return self.ask("family", "Short name of the family (see `aiod list`).", check)
@@ -110,6 +109,7 @@ class Questions:
 
     def parameters(self) -> list[dict[str, Any]]:
         from aiod.registry.edit import wrong_answer
+        from aiod.registry.jsontext import parse
         from aiod.registry.schema import Parameter
         from aiod.words import family_slug
 
@@ -124,7 +124,7 @@ class Questions:
             )
             value = self.once('  Default value, as JSON (0.5, true, "otsu", [1, 2])', _not_json)
             tooltip = self.once("  What does turning it do to the result?", default="")
-            item = {"name": name, "arg_name": argument, "value": json.loads(value)}
+            item = {"name": name, "arg_name": argument, "value": parse(value)}
             found.append({**item, **({"tooltip": tooltip} if tooltip else {})})
         return found
 
@@ -144,7 +144,8 @@ class Questions:
             if answer is None:
                 raise UsageError(f"{flag} is missing.", hint=words)
             if check and (wrong := check(answer)):
-                raise UsageError(f"{flag} {answer!r} does not fit: {wrong}.")
+                stop = "" if wrong.endswith("?") else "."
+                raise UsageError(f"{flag} {answer!r} does not fit: {wrong}{stop}")
             return str(answer)
         return self.once(words, check, default=default, flag=flag)
 
@@ -173,8 +174,10 @@ def _not_yes_or_no(text: str) -> str | None:
 
 
 def _not_json(text: str) -> str | None:
+    from aiod.registry.jsontext import IrregularJSON, parse
+
     try:
-        json.loads(text)
-    except ValueError as error:
+        parse(text)
+    except IrregularJSON as error:
         return f"not JSON ({error}); text wants double quotes"
     return None

@@ -1,7 +1,8 @@
 """Adding families, versions, tasks and locations to a layer, without editing JSON by hand.
 
 Every function checks its result against the schema before a byte is written, writes it in
-canonical form, and returns what changed. Training code registers its models in the same way::
+canonical form, and returns what changed. `registries` are further layers to look in, as for
+:func:`aiod.registry.load`. Training code registers its models in the same way::
 
     >>> from aiod.registry.edit import add_version
     >>> change = add_version(
@@ -84,6 +85,7 @@ def add_family(
     runner: bool = True,
     hashed: bool = True,
     dry_run: bool = False,
+    registries: Iterable[Path | str] = (),
     progress: Progress = silent,
 ) -> tuple[Change, ...]:
     """A new family with its first version, and a skeleton of its runner.
@@ -92,7 +94,7 @@ def add_family(
     already in this layer, ManifestError when the result would not be valid.
     """
     short = short_name or family_slug(name)
-    registry = _registry(layer)
+    registry = _registry(layer, registries)
     path = _path_of(layer, short, registry.tasks)
     if path.exists():
         raise UsageError(
@@ -139,6 +141,7 @@ def add_version(
     metadata: Mapping[str, Any] | None = None,
     hashed: bool = True,
     dry_run: bool = False,
+    registries: Iterable[Path | str] = (),
     progress: Progress = silent,
 ) -> Change:
     """A new version of a family, which may come from an earlier layer.
@@ -146,7 +149,7 @@ def add_version(
     Parameters, authors and licences that are not given are those of the family. `location` None
     makes an algorithm without weights. Raises UsageError when the version exists already.
     """
-    registry = _registry(layer)
+    registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     _refuse_known_version(document, version, slug, path, family, registry)
     described = {"description": description} if description else {}
@@ -175,10 +178,11 @@ def add_task(
     metadata: Mapping[str, Any] | None = None,
     hashed: bool = True,
     dry_run: bool = False,
+    registries: Iterable[Path | str] = (),
     progress: Progress = silent,
 ) -> Change:
     """A further task of a version that exists. Raises UsageError when it has the task already."""
-    registry = _registry(layer)
+    registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
     entries = document["versions"].setdefault(name, {}).setdefault("tasks", {})
@@ -203,10 +207,11 @@ def add_location(
     first: bool = False,
     hashed: bool = True,
     dry_run: bool = False,
+    registries: Iterable[Path | str] = (),
     progress: Progress = silent,
 ) -> Change:
     """A further location of a model's weights, last in its list or `first`."""
-    registry = _registry(layer)
+    registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
     known = {model.task: model for model in _known(registry, family, name)}
@@ -285,10 +290,10 @@ def _done(changes: list[Change], dry_run: bool) -> tuple[Change, ...]:
     return tuple(changes)
 
 
-def _registry(layer: Path) -> Registry:
-    """The registry as it is with this layer, which need not exist yet."""
+def _registry(layer: Path, registries: Iterable[Path | str]) -> Registry:
+    """The registry as it is with further layers and this one, which need not exist yet."""
     exists = (layer / "manifests").is_dir() and layer.resolve() != SHIPPED.folder
-    return load([layer]) if exists else load()
+    return load([*registries, layer] if exists else registries)
 
 
 def _path_of(layer: Path, short_name: str, tasks: Mapping[str, str]) -> Path:
@@ -387,7 +392,10 @@ def _location(
 
 
 def _change(path: Path, before: str | None, document: dict[str, Any], registry: Registry) -> Change:
-    text = to_text(document)
+    try:
+        text = to_text(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ManifestError(f"This cannot be written to {path} as JSON: {error}.") from error
     errors = explain(text, str(path), registry.tasks, lint=False)
     if errors:
         raise ManifestError(
