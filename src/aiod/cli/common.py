@@ -35,7 +35,9 @@ def load_registry(layer: Path | None = None, *, quiet: bool = False) -> Registry
         files = sorted({problem.file for problem in registry.problems})
         for file in files[:5]:
             first = next(item for item in registry.problems if item.file == file)
-            click.echo(printable(f"Passed over {file}:{first.line}: {first.sentence}"), err=True)
+            hint = f"; {first.hint}" if first.hint else ""
+            told = f"Passed over {file}:{first.line}: {first.sentence}{hint}"
+            click.echo(printable(told), err=True)
         more = f" (of {counted(len(files), 'file')})" if len(files) > 5 else ""
         click.echo(f"`aiod validate` shows all problems{more}.", err=True)
     return registry

@@ -59,7 +59,7 @@ def schema(path: Path | None, check: bool) -> None:
         return
     target = path / "schema.json" if path.is_dir() else path
     if check:
-        if not target.exists() or target.read_text(encoding="utf-8") != text:
+        if not target.is_file() or target.read_bytes() != text.encode():
             raise UsageError(f"{target} is stale.", hint=f"`aiod schema --to {target}`")
         click.echo(f"{target} is up to date.")
         return
