@@ -6,7 +6,6 @@ A file NAME.json in tests/data/invalid with its NAME.txt is a test.
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import re
 from pathlib import Path
@@ -24,9 +23,9 @@ from aiod.registry.problems import Problem, path_in_words
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES
 from conftest import DATA, family
+from mutants import JSON, mutated
 
 INVALID = sorted((DATA / "invalid").glob("*.json"))
-GOOD = [json.loads(path.read_text()) for path in sorted((DATA / "valid").glob("*.json"))]
 BAD_TEXTS = [path.read_text() for path in INVALID]
 
 
@@ -175,53 +174,6 @@ def test_other_line_ends_do_not_shift_the_lines() -> None:
             expected = [(p.line, p.column, p.found) for p in explained(text)]
             windows = [(p.line, p.column, p.found) for p in explained(text.replace("\n", "\r\n"))]
             assert windows == expected
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
-    max_leaves=8,
-)
-KEYS = sorted({key for document in GOOD for key in (*document, *document["metadata"])})
-FIELDS = st.sampled_from(
-    [
-        *KEYS,
-        *("locations", "location", "weights", "tasks", "axes", "slug", "value", "default"),
-        *("dtype", "minimum", "param_type", "channel_start", "arg_name", "type", "location_type"),
-    ]
-)
-ODD = JSON | st.sampled_from(
-    ["", " ", "YX", "nuclei", "float", 0, -1, 1e308, [], {}, [[]], [{}], {"a": []}, "\ud800", "1e9"]
-)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> Any:
-    """A good manifest of which some parts are deleted, replaced, doubled or renamed."""
-    document = copy.deepcopy(draw(st.sampled_from(GOOD)))
-    for _ in range(draw(st.integers(1, 4))):
-        here: Any = document
-        while True:
-            keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-            if not keys:
-                break
-            key = draw(st.sampled_from(keys))
-            if isinstance(here[key], dict | list) and draw(st.integers(0, 4)):
-                here = here[key]
-                continue
-            how = draw(st.sampled_from(["delete", "replace", "double", "rename"]))
-            if how == "delete":
-                del here[key]
-            elif how == "replace":
-                here[key] = draw(ODD)
-            elif isinstance(here, list):
-                here.append(copy.deepcopy(here[key]))
-            else:
-                here[draw(FIELDS | st.text(max_size=5))] = copy.deepcopy(here[key])
-                if how == "rename":
-                    here.pop(key)
-            break
-    return document
 
 
 @given(mutated(), st.sampled_from([None, 1]))

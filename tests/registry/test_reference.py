@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from jsonschema import Draft202012Validator
 
 import aiod
@@ -16,6 +17,7 @@ from aiod.registry.reference import example_text, json_schema, schema_page, sche
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE
 from conftest import DATA
+from mutants import mutated
 
 PACKAGE = Path(aiod.__file__).parent
 SCHEMA: dict[str, Any] = json.loads((PACKAGE / "schema.json").read_text())
@@ -98,6 +100,16 @@ def test_an_independent_validator_refuses_what_json_schema_can_say() -> None:
         if not path.stem.startswith("warning_") and VALIDATOR.is_valid(document):
             passed.add(path.stem)
     assert passed == BEYOND_JSON_SCHEMA
+
+
+@given(mutated())
+@settings(deadline=None, max_examples=200)
+def test_what_the_models_take_an_independent_validator_takes_too(document: dict[str, Any]) -> None:
+    try:
+        Manifest.model_validate(document)
+    except ValueError:
+        return
+    assert [error.message for error in VALIDATOR.iter_errors(document)] == []
 
 
 def test_warnings_are_no_errors_for_an_independent_validator_either() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 
 from aiod.errors import ManifestError
 from aiod.registry.canonical import to_text
@@ -18,6 +19,7 @@ from aiod.registry.manifest import read_document
 from aiod.registry.tasks import TASK_NAMES
 from aiod.registry.upgrade import old_form, upgrade
 from conftest import DATA, family
+from mutants import mutated
 
 OLD = sorted((DATA / "old").glob("*.json"))
 VALID = sorted((DATA / "valid").glob("*.json"))
@@ -195,3 +197,13 @@ def test_an_odd_document_is_never_a_crash(odd: Any) -> None:
         new, _ = upgrade(document, TASK_NAMES)
         assert upgrade(new, TASK_NAMES)[1] == []
         old_form(document)
+
+
+@given(mutated())
+@settings(deadline=None, max_examples=200)
+def test_whatever_was_upgraded_is_upgraded_once(document: dict[str, Any]) -> None:
+    before = json.dumps(document)
+    new, changes = upgrade(document, TASK_NAMES)
+    assert json.dumps(document) == before
+    assert upgrade(new, TASK_NAMES)[1] == []
+    assert changes or json.dumps(new) == before
