@@ -12,6 +12,12 @@ import time
 from pathlib import Path
 
 AIOD = Path(sys.executable).with_name("aiod")
+# Makes the terminal the one whose Ctrl-C reaches the process, then becomes `aiod`.
+_IN_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def aiod(
@@ -57,17 +63,23 @@ class Terminal:
     def __init__(self, *words: str | Path, columns: int = 100) -> None:
         self.seen = ""
         self._from = 0
-        self.pid, self.screen = pty.fork()
-        if self.pid == 0:  # pragma: no cover - the other process
-            os.environ["COLUMNS"] = str(columns)
-            os.environ["TERM"] = "xterm"
-            os.execv(AIOD, [str(AIOD), *map(str, words)])
+        self.screen, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _IN_TERMINAL, str(AIOD), *map(str, words)],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
+        )
+        os.close(terminal)
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.screen)
+        os.close(self.screen)  # which ends what still runs in it
+        self.process.wait(30)
 
     def wait_for(self, words: str, seconds: float = 30) -> str:
         """Read until `words` appear after what was waited for last; what came until then."""
@@ -93,7 +105,7 @@ class Terminal:
         until = time.monotonic() + seconds
         while self._read(max(0.0, until - time.monotonic())):
             pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.process.wait(30)
 
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self.screen], [], [], seconds)

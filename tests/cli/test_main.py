@@ -207,6 +207,17 @@ def test_errors_are_said_in_a_locale_without_utf_8() -> None:
     assert "There is no model family" in text
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk to write to")
+@pytest.mark.parametrize("command", ["list", "schema", "show sam --json"])
+def test_a_full_disk_is_a_sentence(command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [AIOD, *command.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.stderr == "Error: The output cannot be written: no space left on device.\n"
+    assert done.returncode == 1
+
+
 @pytest.mark.parametrize("command", ["list", "show cellpose/cyto3", "show sam", "tasks"])
 @pytest.mark.parametrize("columns", [60, 40])
 def test_tables_fit_a_narrow_terminal(command: str, columns: int) -> None:

@@ -6,13 +6,16 @@ that `aiod --help` is quick.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
 
 import click
 
 from aiod.cli import check, find, maintain, new, weights
 from aiod.errors import AiodError
+from aiod.files import reason
 from aiod.words import printable
 
 
@@ -70,3 +73,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to write goes nowhere
+        click.echo(f"Error: The output cannot be written: {reason(error)}.", err=True)
+        sys.exit(1)
