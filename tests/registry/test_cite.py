@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aiod.errors import AiodError, UsageError
@@ -195,6 +195,8 @@ def test_an_unknown_style_lists_those_there_are(cite: Cite) -> None:
     name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     title=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
 )
+@example(name=" ", title="\r")
+@example(name="a,", title="{")
 def test_any_name_and_title_can_be_cited(cite: Cite, name: str, title: str) -> None:
     pub = {"title": title, "authors": [{"name": name}], "year": 2021}
     assert "(2021)" in cite(pub)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiod.errors import AiodError, UsageError
@@ -19,6 +19,7 @@ from aiod.words import family_slug, listing
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
+    from aiod.registry.schema import Author
 
 _PARTICLES = frozenset(
     [
@@ -94,8 +95,8 @@ def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = [
         {
             "type": "article",
-            "title": " ".join(pub.title.split()),
-            "author": [_name(author.name) for author in pub.authors or ()],
+            "title": " ".join(pub.title.split()) or "Untitled",
+            "author": _names(pub.authors),
             "issued": {"date-parts": [[pub.year]]} if pub.year else None,
             "DOI": pub.doi,
             "URL": pub.url or (f"https://doi.org/{pub.doi}" if pub.doi else None),
@@ -114,7 +115,7 @@ def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
             {
                 "type": "software",
                 "title": f"{model.family_name} ({model.version})",
-                "author": [_name(author.name) for author in metadata.authors or ()],
+                "author": _names(metadata.authors),
                 "URL": url,
             }
         )
@@ -191,6 +192,10 @@ STYLES: Mapping[str, Callable[[list[dict[str, Any]]], str]] = {
     "bibtex": _bibtex,
     "csl": _csl,
 }
+
+
+def _names(authors: Iterable[Author] | None) -> list[dict[str, str]]:
+    return [_name(author.name) for author in authors or () if author.name.strip()]
 
 
 def _name(text: str) -> dict[str, str]:
