@@ -7,6 +7,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 # Characters that a terminal obeys instead of showing: C0 and C1 controls, and the marks that break
@@ -114,6 +115,7 @@ def family_slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", _ascii(name)).strip("_")
 
 
+@lru_cache(maxsize=4096)  # each name is asked for by the rules, by the index and by lists
 def version_slug(name: str) -> str:
     """The slug that a version's name stands for: safe as a file name on every system, or ''.
 

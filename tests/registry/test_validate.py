@@ -273,3 +273,20 @@ def test_a_problem_of_a_layer_is_in_the_order_of_its_files(make_layer: MakeLayer
     layer = make_layer("lab", family("B"), family("A"))
     names = [name for _, _, name in said(layer / "manifests")]
     assert names == sorted(names)
+
+
+def test_two_files_named_one_by_one_are_one_layer_still(make_layer: Callable[..., Path]) -> None:
+    layer = make_layer("lab", family("Toy"))
+    twin = layer / "manifests" / "twin.json"
+    twin.write_text((layer / "manifests" / "toy.json").read_text())
+    checked = validate([layer / "manifests" / "toy.json", twin])
+    assert [p.code for p in checked.problems if p.severity == "error"] == ["duplicate-family"]
+
+
+def test_what_only_adds_to_a_shipped_family_inherits_its_licence_and_papers(
+    make_layer: Callable[..., Path],
+) -> None:
+    bare = family("Cellpose", metadata={"description": "Ours."}, params=[])
+    codes = {problem.code for problem in validate([make_layer("lab", bare)]).problems}
+    assert "no-hash" in codes
+    assert codes.isdisjoint({"no-weights-licence", "no-code-licence", "no-publication"})

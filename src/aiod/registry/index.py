@@ -148,12 +148,12 @@ def summarise(document: dict[str, Any]) -> dict[str, Any]:
 def _described(metadata: dict[str, Any] | None) -> dict[str, Any]:
     if not metadata:
         return {}
-    found = {
-        "description": metadata["description"],
-        "keywords": metadata.get("keywords"),
-        "status": _state(metadata),
-    }
-    return {key: value for key, value in found.items() if value is not None}
+    found: dict[str, Any] = {"description": metadata["description"]}
+    if metadata.get("keywords") is not None:
+        found["keywords"] = metadata["keywords"]
+    if metadata.get("status") is not None:
+        found["status"] = _state(metadata)
+    return found
 
 
 def _state(metadata: dict[str, Any]) -> str | None:

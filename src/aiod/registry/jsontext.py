@@ -63,17 +63,14 @@ class Examination:
 
 
 def parse(text: str) -> Any:
-    """The value that `text` stands for. Raises IrregularJSON."""
+    """The value that `text` stands for. Raises IrregularJSON.
+
+    Nesting is bounded by Python here, by MAX_DEPTH in `examine`, and far lower by the schema.
+    """
     try:
-        value = _DECODER.decode(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise IrregularJSON(str(error)) from error
-    level = _containers([value])
-    for _ in range(MAX_DEPTH):
-        level = [item for inside in level for item in _containers(inside)]
-        if not level:
-            return value
-    raise IrregularJSON("endless nesting")
 
 
 def examine(text: str) -> Examination:
@@ -116,12 +113,6 @@ def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise IrregularJSON("a number that is too long")
     return int(digits)
-
-
-def _containers(value: Any) -> list[Any]:
-    # `type(…) is`: three times as fast as isinstance, and a parsed value has no other types.
-    inside = value.values() if type(value) is dict else value
-    return [item for item in inside if type(item) is dict or type(item) is list]
 
 
 _DECODER = json.JSONDecoder(

@@ -39,11 +39,20 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
             if task not in tasks:
                 yield _unknown_task(task, tasks, here)
             if isinstance(entry, dict):
-                yield from _weights(entry, version.get("weights"), here)
+                if "weights" in version or not _has_locations_only(entry):
+                    yield from _weights(entry, version.get("weights"), here)
                 if "params" in entry:
                     yield from broken_parameters(entry["params"], (*here, "params"))
                 if "metadata" in entry:
                     yield from _spatial_lists(entry["metadata"], version.get("axes"), here)
+
+
+def _has_locations_only(entry: dict[str, Any]) -> bool:
+    """Whether one look shows that nothing is wrong, as in nearly all of many thousands."""
+    return entry.get("locations") is not None and _OTHER_WAYS.isdisjoint(entry)
+
+
+_OTHER_WAYS = frozenset({"location", "config_path", "weights"})
 
 
 def slug_of(name: str, version: Mapping[str, Any]) -> str:
@@ -100,7 +109,8 @@ def _slugs(versions: dict[str, Any]) -> Iterator[Finding]:
             )
             continue
         # Folders of macOS and Windows do not tell upper from lower case.
-        for key in {slug.casefold(), name.casefold()}:
+        keys = (name.casefold(), slug.casefold())
+        for key in keys[: 1 + (keys[0] != keys[1])]:
             other = taken.setdefault(key, name)
             if other != name:
                 yield Finding(
@@ -165,6 +175,8 @@ def _weights(entry: dict[str, Any], version_weights: Any, path: Path) -> Iterato
 def _spatial_lists(metadata: Any, axes: Any, path: Path) -> Iterator[Finding]:
     """`pixel_size` and `halo` as lists have one number for each spatial axis."""
     if not isinstance(metadata, dict) or not isinstance(axes, str):
+        return
+    if "halo" not in metadata and "pixel_size" not in metadata:
         return
     spatial = [axis for axis in axes if axis in "ZYX"]
     size = metadata.get("pixel_size")

@@ -36,7 +36,7 @@ def old_form(document: dict[str, Any]) -> OldForm | None:
     for path, params in _parameter_lists(document):
         for index, parameter in enumerate(params):
             for old, new in _RENAMED.items():
-                if isinstance(parameter, dict) and old in parameter and new not in parameter:
+                if _is_old(parameter, old, new):
                     words = f"{old} of a parameter, which is {new} today"
                     return OldForm((*path, index, old), words)
     for name, version in versions.items() if isinstance(versions, dict) else ():
@@ -52,6 +52,12 @@ def old_form(document: dict[str, Any]) -> OldForm | None:
             if isinstance(entry.get("location"), list):
                 return OldForm((*below, task, "location"), "location as a list of texts")
     return None
+
+
+def _is_old(parameter: Any, old: str, new: str) -> bool:
+    if not isinstance(parameter, dict) or old not in parameter or new in parameter:
+        return False
+    return old != "type" or parameter[old] == "channel"  # else somebody means dtype
 
 
 _RENAMED = {"short_name": "arg_name", "type": "param_type"}
@@ -151,7 +157,7 @@ def _rename_parameters(document: dict[str, Any]) -> Iterator[str]:
     for _, params in _parameter_lists(document):
         for parameter in params:
             for old, new in _RENAMED.items():
-                if isinstance(parameter, dict) and old in parameter and new not in parameter:
+                if _is_old(parameter, old, new):
                     _replace(parameter, _renamed(parameter, old, new))
                     counts[old] += 1
     for old, count in counts.items():

@@ -22,6 +22,7 @@ from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
 
 # The shipped families get their runners with the pipeline; from then on this is an error.
 MISSING_RUNNER: Severity = "warning"
+_INHERITED = frozenset({"no-code-licence", "no-weights-licence", "no-publication"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def validate(paths: Iterable[Path], *, tasks: Mapping[str, str] = TASK_NAMES) ->
     `tasks` are those known beside the ones that a checked folder brings. Raises UsageError for a
     path that does not exist, and for a folder without manifests.
     """
-    files: list[Path] = []
+    by_folder: dict[Path, list[Path]] = {}
     problems: list[Problem] = []
     for path in paths:
         if not path.exists():
@@ -50,14 +51,24 @@ def validate(paths: Iterable[Path], *, tasks: Mapping[str, str] = TASK_NAMES) ->
         found = sorted(folder.glob("*.json")) if path.is_dir() else [path]
         if not found:
             raise UsageError(f"{path} holds no manifests (*.json).")
-        files += found
-        beside = folder if path.is_dir() else path.parent
-        problems += _check(found, _known_tasks(beside, tasks))
+        known = by_folder.setdefault((folder if path.is_dir() else path.parent).resolve(), [])
+        known += [file for file in found if file not in known]
         if path.is_dir():
             layer = Layer(path.name, folder.parent)
             if folder is not path or layer.runners.is_dir():
                 problems += _check_runners(layer, found)
-    return Checked(tuple(files), tuple(problems))
+    manifests: list[Problem] = []
+    for folder, found in by_folder.items():
+        manifests += _check(found, _known_tasks(folder, tasks), _inherited_families(folder))
+    files = tuple(file for found in by_folder.values() for file in found)
+    return Checked(files, (*manifests, *problems))
+
+
+def _inherited_families(folder: Path) -> frozenset[str]:
+    """Families to which a manifest in this folder only adds: their licence and papers hold."""
+    if folder == SHIPPED.manifests:
+        return frozenset()
+    return frozenset(path.stem for path in SHIPPED.manifests.glob("*.json"))
 
 
 def _known_tasks(folder: Path, tasks: Mapping[str, str]) -> dict[str, str]:
@@ -68,7 +79,9 @@ def _known_tasks(folder: Path, tasks: Mapping[str, str]) -> dict[str, str]:
         return known
 
 
-def _check(files: list[Path], tasks: Mapping[str, str]) -> Iterator[Problem]:
+def _check(
+    files: list[Path], tasks: Mapping[str, str], inherited: frozenset[str]
+) -> Iterator[Problem]:
     families: dict[str, Path] = {}
     for path in files:
         shown = os.fspath(path)
@@ -97,6 +110,8 @@ def _check(files: list[Path], tasks: Mapping[str, str]) -> Iterator[Problem]:
                     )
                 )
             families.setdefault(short, path)
+            if short in inherited:
+                found = [problem for problem in found if problem.code not in _INHERITED]
         yield from found
 
 
