@@ -171,8 +171,11 @@ def test_what_a_layer_gives_for_the_family_holds_for_what_it_adds(make_layer: Ma
 
 def test_where_a_layer_gives_none_the_earlier_layers_holds(make_layer: MakeLayer) -> None:
     versions = {"v2": {"tasks": {"nuclei": _task("https://lab.org/v2")}}}
-    registry = load([make_layer("base", family()), make_layer("lab", _overlay(versions))])
+    base = make_layer("base", family(config="base.yaml"))
+    registry = load([base, make_layer("lab", _overlay(versions))])
     assert registry.default_config("toy/v2") == {"size": 3.5}
+    (location,) = registry.locations_for("toy/v2")
+    assert str(location.config) == str(base / "manifests" / "base.yaml")
     metadata = registry.metadata_for("toy/v2")
     assert metadata.description == "Toys of the lab."
     assert metadata.pubs is not None

@@ -76,6 +76,9 @@ def show(model_id: str, as_json: bool) -> None:
     title = f"{model.family_name} {model.version}: {registry.tasks[model.task]}"
     click.secho(printable(title), bold=True)
     click.echo(printable(f"{model.id}\n\n{model.description}\n"))
+    _, manifest = registry.manifests_of(model.family)[0]
+    if manifest.usage_guide:
+        click.echo(printable(f"{manifest.usage_guide}\n"))
     facts = _facts(registry, model, details).items()
     _print_pairs(out, [(key, _said(value)) for key, value in facts if value])
     if details["params"]:

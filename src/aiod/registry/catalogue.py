@@ -14,7 +14,7 @@ from aiod.errors import ManifestError, UnknownModelError, UsageError
 from aiod.files import reason
 from aiod.registry.index import Signature, index_layer, signature_of
 from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
-from aiod.registry.locations import WeightsLocation, resolve
+from aiod.registry.locations import Place, WeightsLocation, resolve
 from aiod.registry.merge import Family, Model, Source
 from aiod.registry.problems import Problem
 from aiod.registry.tasks import TASK_NAMES, read_tasks
@@ -243,13 +243,14 @@ class Registry:
             layer = family.sources[index].layer
             manifest = self._manifest(family, index)
             for item in _entries_of(manifest.versions[name].tasks[wanted.task]):
-                config = item["config_path"] or self._family_config(family, index)
                 place = resolve(item["location"], layer.manifests)
+                config = item["config_path"]
+                beside = resolve(config, layer.manifests) if config else None
                 found.setdefault(
                     str(place),
                     WeightsLocation(
                         weights=place,
-                        config=resolve(config, layer.manifests) if config else None,
+                        config=beside or self._family_config(family, index),
                         sha256=item["sha256"],
                         size=item["size"],
                         layer=layer.name,
@@ -292,9 +293,14 @@ class Registry:
         entry = family.sources[index].entry
         return _read_manifest(entry.path, entry.signature, tuple(self.tasks))
 
-    def _family_config(self, family: Family, index: int) -> str | None:
-        manifest = self._manifest(family, index)
-        return manifest.config or manifest.config_path
+    def _family_config(self, family: Family, origin: int) -> Place | None:
+        """The config of the family as source `origin` gives it, else as an earlier one does."""
+        for index in range(origin, -1, -1):
+            manifest = self._manifest(family, index)
+            config = manifest.config or manifest.config_path
+            if config:
+                return resolve(config, family.sources[index].layer.manifests)
+        return None
 
     def _speaks_of(self, model: Model, family: Family, words: list[str]) -> bool:
         spoken = " ".join(
