@@ -56,6 +56,8 @@ def resolve(location: str, folder: Path | str) -> Place:
 
     The text is taken as it is: no variable, no ``~`` and no command in it is ever expanded.
     """
+    if not location.strip():
+        return Place(location, file="")
     scheme, colon, _ = location.lower().partition(":")
     if colon and scheme in ("http", "https"):
         return Place(location, url=location)
@@ -74,6 +76,8 @@ def why_unreachable(place: Place) -> str | None:
     path = place.path
     if path is None:
         return None
+    if not place.file:  # which would be the current folder
+        return "an empty location"
     mount = "/".join(path.parts[:3])
     silent_since = _silent_since.get(mount)
     if silent_since is not None and time.monotonic() - silent_since < _ASK_AGAIN_SECONDS:
