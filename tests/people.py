@@ -1,4 +1,4 @@
-"""Other users than the one who runs the tests: permissions hold for them, even if that is root."""
+"""Other users than the one who runs the tests, for whom permissions hold; and what they see."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 # capabilities(7): what lets root read and write whatever it likes
 _DAC_OVERRIDE, _DAC_READ_SEARCH, _FOWNER = 1, 2, 3
 _VERSION_3 = 0x20080522
+
+# A process run so may mount disks, which vanish with it.
+IN_A_WORLD_OF_ITS_OWN = ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class _Head(ctypes.Structure):
@@ -58,3 +62,8 @@ def umask(mask: int) -> Iterator[None]:
         yield
     finally:
         os.umask(before)
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder, sorted."""
+    return sorted(path.name for path in folder.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import ssl
@@ -40,12 +41,10 @@ class Request(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         home.owner.note(Asked(self.command, self.path, headers))
         self.close_connection = True
-        try:
+        with contextlib.suppress(OSError):  # the client has gone
             home.owner.paths.get(self.path, status(404))(self)
-        except OSError:  # the client has gone
-            pass
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815
 
     def start(self, code: int, headers: dict[str, str]) -> None:
         self.send_response(code)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import family
 from hypothesis import given
 from hypothesis import strategies as st
-from people import an_ordinary_user
 
 from aiod.registry import Model, Registry, load
 from aiod.registry.locations import Place, resolve, why_unreachable
+from conftest import family
+from people import IN_A_WORLD_OF_ITS_OWN, an_ordinary_user, names
 
 MakeLayer = Callable[..., Path]
 
@@ -74,7 +74,7 @@ def test_nothing_in_a_location_is_expanded_or_executed(
     _, model = loaded(layer)
     assert model.locations[0].path == layer / "manifests" / text
     assert not model.reachable
-    assert os.listdir(layer / "manifests") == ["toy.json"]
+    assert names(layer / "manifests") == ["toy.json"]
     (layer / "manifests" / text).parent.mkdir(exist_ok=True)
     (layer / "manifests" / text).write_bytes(b"a file that is really called so")
     assert model.reachable
@@ -167,7 +167,7 @@ os._exit(0)
 
 
 @pytest.mark.skipif(
-    not (os.path.exists("/dev/fuse") and shutil.which("unshare")),
+    not (Path("/dev/fuse").exists() and shutil.which("unshare")),
     reason="a disk that never answers is made with Linux's FUSE",
 )
 def test_a_disk_that_does_not_answer_is_waited_for_once(tmp_path: Path) -> None:
@@ -175,8 +175,7 @@ def test_a_disk_that_does_not_answer_is_waited_for_once(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     made = subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", DEAD_DISK]
-        + [str(disk), os.path.abspath(__file__)],
+        [*IN_A_WORLD_OF_ITS_OWN, sys.executable, "-c", DEAD_DISK, str(disk), __file__],
         capture_output=True,
         text=True,
         timeout=30,

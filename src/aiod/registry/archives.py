@@ -162,6 +162,7 @@ def _tar_members(archive: Path) -> Iterator[Iterator[_Member]]:
                 if not (info.isreg() or info.isdir()) or info.issparse():
                     raise _not_a_file(archive, info.name)
                 yield _Member(info.name, info.isdir(), lambda info=info: _tar_file(content, info))  # type: ignore[misc]
+            _read_to_end(stream)
 
         yield members()
 
@@ -176,6 +177,13 @@ def _decompressed(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     if start.startswith(b"\xfd7zXZ\0"):
         return cast("IO[bytes]", lzma.open(file))
     return file
+
+
+def _read_to_end(stream: IO[bytes]) -> None:
+    """Have the checksum compared that stands at the very end of compressed data."""
+    left = _LEAST_LIMIT_BYTES
+    while left > 0 and (data := stream.read(_CHUNK_BYTES)):
+        left -= len(data)
 
 
 class _Wary(io.RawIOBase):
