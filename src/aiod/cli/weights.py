@@ -225,8 +225,12 @@ def check_links(model_ids: tuple[str, ...], with_hash: bool, seconds: float, as_
     if as_json:
         print_json([result.as_dict() for result in results])
     else:
-        rows = [(item.state, item.link.url, item.note) for item in results]
-        print_table(("State", "URL", "Note"), rows, wide=1)
+        if results:
+            rows = [(item.state, item.link.kind, item.link.url) for item in results]
+            print_table(("State", "Kind", "URL"), rows, wide=2)
+        for item in results:
+            if item.note:
+                click.echo(printable(f"{item.link.url}: {item.note}"))
         bad = sum(not item.good for item in results)
         click.echo(f"{counted(len(results), 'link')} checked, {bad} with a problem.")
     if any(not item.good for item in results):
