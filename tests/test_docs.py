@@ -90,6 +90,8 @@ def test_the_readme_shows_what_make_demo_prints(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     (tmp_path / "lab" / "manifests").mkdir(parents=True)
+    (tmp_path / "lab" / "weights").mkdir()
+    (tmp_path / "lab" / "weights" / "embryo").write_bytes(b"weights")
     for block in blocks(page, "python"):
         program = block.replace("/shared/lab", str(tmp_path / "lab"))
         subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

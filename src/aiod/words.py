@@ -49,11 +49,16 @@ def nearest(word: str, candidates: Iterable[str], count: int = 1) -> list[str]:
     >>> nearest("Nuclie", ["cyto", "nuclei"])
     ['nuclei']
     """
+    return list(_nearest(word, tuple(candidates), count)) if len(word) <= 200 else []
+
+
+@lru_cache(maxsize=1024)
+def _nearest(word: str, candidates: tuple[str, ...], count: int) -> tuple[str, ...]:
     folded: dict[str, str] = {}
     for candidate in candidates:
         folded.setdefault(candidate.casefold(), candidate)
     close = difflib.get_close_matches(word.casefold(), folded, n=count, cutoff=0.6)
-    return [folded[match] for match in close]
+    return tuple(folded[match] for match in close)
 
 
 def listing(words: Iterable[str], conjunction: str = "or") -> str:

@@ -83,7 +83,7 @@ def test_a_family_is_made_by_answering_questions_and_wrong_answers_are_asked_aga
         ("Add a parameter", None, "", ""),
         ("Who made it?", None, "", "Ada Byron, Alan Turing"),
         ("Title as published", None, "", "On toys"),
-        ("Bare DOI", "https://doi.org/10.1234/toys", "bare DOI", "10.1234/toys"),
+        ("Bare DOI", "none yet", "bare DOI", "https://doi.org/10.1234/toys"),
         ("Licence of the code", "BSD", "SPDX", "BSD-3-Clause"),
         ("Licence of the trained weights", "CC", "SPDX", ""),
         ("instance: every object", "both", "semantic", "semantic"),
@@ -394,7 +394,7 @@ def test_the_layer_is_the_current_folder_unless_another_is_named(lab: Path, tmp_
 def test_a_remote_file_that_cannot_be_read_says_how_to_go_on(lab: Path) -> None:
     answers = {**FAMILY, "location": "http://127.0.0.1:9/toy.pth"}
     text = fails("new", "family", "--to", lab, "--yes", *_options(answers))
-    assert "http://127.0.0.1:9/toy.pth cannot be read" in text
+    assert "http://127.0.0.1:9/toy.pth: the server cannot be reached" in text
     assert "--no-hash" in text
     works("new", "family", "--to", lab, "--yes", "--no-hash", *_options(answers))
     (location,) = _read(lab)["versions"]["v1"]["tasks"]["nuclei"]["locations"]

@@ -191,11 +191,11 @@ def test_a_family_may_come_without_a_runner(lab: Path) -> None:
 def test_a_family_that_the_layer_has_is_refused(lab: Path) -> None:
     _new(lab)
     before = _files(lab)
-    with pytest.raises(UsageError, match=r"toy\.json exists already") as caught:
+    with pytest.raises(UsageError, match=r"exists already: .*toy\.json") as caught:
         _new(lab, description="Others.")
     assert "aiod new version --family toy" in str(caught.value.hint)
     (lab / "manifests" / "toy.json").rename(lab / "manifests" / "renamed.json")
-    with pytest.raises(UsageError, match=r"renamed\.json exists already"):
+    with pytest.raises(UsageError, match=r"exists already: .*renamed\.json"):
         _new(lab)
     assert len(_files(lab)) == len(before)
 

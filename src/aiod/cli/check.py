@@ -26,17 +26,18 @@ _PATHS = click.argument("paths", nargs=-1, type=click.Path(path_type=Path), meta
 )
 @click.option("--quiet", is_flag=True, help="Errors only.")
 def validate(paths: tuple[Path, ...], strict: bool, style: str, quiet: bool) -> None:
-    """Check manifests, folders of manifests, or layers; without PATH every layer in use.
+    """Check manifests, folders of manifests, or layers.
+
+    Without PATH the layers that you have added, else the shipped one.
 
     Example: aiod validate manifests/mymodel.json --strict
     """
     from aiod.registry.layers import find_layers
     from aiod.registry.validate import validate as check
 
-    layers = find_layers(registries_given())
-    checked = check(
-        paths or [layer.folder for layer in layers], tasks=dict(load_registry(quiet=True).tasks)
-    )
+    shipped, *added = find_layers(registries_given())
+    chosen = paths or [layer.folder for layer in added or [shipped]]
+    checked = check(chosen, tasks=load_registry(quiet=True).tasks)
     problems = [item for item in checked.problems if not quiet or item.severity == "error"]
     errors, warnings = checked.count("error"), checked.count("warning")
     if style == "json":

@@ -120,7 +120,7 @@ def progress_bar(*, show: bool = True) -> Iterator[Progress]:
     )
 
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),

@@ -45,9 +45,11 @@ def list_models(
         if reason := model.why_unreachable():
             click.echo(printable(f"{model.id} is not reachable: {reason}"))
     families = len({model.family for model in models})
+    advice = "`aiod show MODEL` tells more about one."
+    if not models:
+        advice = "Try other or fewer words; `aiod tasks` lists what models segment."
     click.echo(
-        f"{counted(len(models), 'model')} of {counted(families, 'family', 'families')}."
-        " `aiod show MODEL` tells more about one."
+        f"{counted(len(models), 'model')} of {counted(families, 'family', 'families')}. {advice}"
     )
     if not everything:
         hidden = len(registry.filter(task=task, axes=axes, text=search, reachable=False))
@@ -114,7 +116,7 @@ def tasks(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("model_id", metavar="MODEL")
+@click.argument("model_ids", metavar="MODEL...", nargs=-1, required=True)
 @click.option(
     "--format",
     "style",
@@ -123,14 +125,14 @@ def tasks(as_json: bool) -> None:
     show_default=True,
     help="How to write it; csl is JSON for reference managers.",
 )
-def cite(model_id: str, style: str) -> None:
-    """Show what to cite when you have used a model.
+def cite(model_ids: tuple[str, ...], style: str) -> None:
+    """Show what to cite when you have used a model, or several.
 
     Example: aiod cite stardist/2D_versatile_fluo --format bibtex
     """
     from aiod.registry.cite import citation
 
-    text = citation(load_registry(), model_id, style)
+    text = citation(load_registry(), model_ids, style)
     if style == "csl":
         print_json(json.loads(text))
     else:
@@ -167,9 +169,25 @@ def _short_ids(registry: Registry, models: Sequence[Model]) -> list[tuple[str, M
     ]
 
 
+def _held(model: Model) -> bool:
+    """Whether a location is on a disk or in the cache."""
+    from aiod.registry.cache import slot_for
+    from aiod.registry.locations import why_unreachable
+
+    return any(
+        slot_for(model.family, place.url).record() if place.url else not why_unreachable(place)
+        for place in model.locations
+    )
+
+
 def _standing(model: Model) -> str:
+    from aiod.registry.settings import offline
+
     notes = [model.status] if model.status in ("experimental", "deprecated") else []
-    notes += [] if model.reachable else ["not reachable"]
+    if not model.reachable:
+        notes.append("not reachable")
+    elif offline() and model.needs_weights and not _held(model):
+        notes.append("not on this machine")
     return f"({', '.join(notes)}) {model.description}" if notes else model.description
 
 
@@ -199,6 +217,9 @@ def _details(registry: Registry, model: Model) -> dict[str, Any]:
     }
 
 
+_NOT_STATED = "not stated: ask its authors before you use it commercially"
+
+
 def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[str, Any]:
     from aiod.words import byte_size
 
@@ -213,7 +234,8 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
     weights = []
     for item in details["locations"]:
         size = f" ({byte_size(item['size'])})" if item["size"] else ""
-        unreachable = " - not reachable" if item["unreachable_because"] else ""
+        reason = str(item["unreachable_because"] or "").removeprefix(f"{item['location']}: ")
+        unreachable = f" - not reachable: {reason}" if reason else ""
         weights.append(f"{item['location']}{size} [{item['layer']}]{unreachable}")
     people = [author["name"] for author in metadata.get("authors") or []]
     return {
@@ -224,8 +246,8 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
         if metadata.get("object_diameter")
         else None,
         "Status": status,
-        "Licence of code": licence.get("code") or "not stated",
-        "Licence of weights": (licence.get("weights") or "not stated")
+        "Licence of code": licence.get("code") or _NOT_STATED,
+        "Licence of weights": (licence.get("weights") or _NOT_STATED)
         if model.needs_weights
         else None,
         "Weights": weights if model.needs_weights else "none needed",

@@ -34,13 +34,19 @@ class Questions:
         default: str | None = None,
         optional: bool = False,
     ) -> Any:
+        from aiod.registry.answers import as_written
         from aiod.registry.edit import wrong_answer
 
         def check(answer: str) -> str | None:
-            return None if optional and not answer else wrong_answer(model, field, answer)
+            if optional and not answer:
+                return None
+            return wrong_answer(model, field, as_written(field, answer))
 
         words = model.model_fields[field].description or field
-        return self.ask(option, words, check, default="" if optional else default) or None
+        if optional and self.asking:
+            words += " (Enter for none)"
+        answer = self.ask(option, words, check, default="" if optional else default)
+        return as_written(field, answer) if answer else None
 
     def plain(self, option: str, words: str, default: str | None = None) -> str:
         from aiod.registry import forms
@@ -74,6 +80,7 @@ class Questions:
         return self.ask("family", "Short name of the family (see `aiod list`).", check)
 
     def location(self, layer: Path, *, needed: bool = False) -> str | None:
+        from aiod.registry.answers import from_here, why_silent
         from aiod.registry.edit import wrong_answer
         from aiod.registry.locations import resolve, why_unreachable
         from aiod.registry.schema import LocationEntry
@@ -81,16 +88,20 @@ class Questions:
         def check(answer: str) -> str | None:
             if not answer:
                 return "expected a URL or a path" if needed else None
-            return wrong_answer(LocationEntry, "location", answer) or why_unreachable(
-                resolve(answer, layer / "manifests")
-            )
+            wrong = wrong_answer(LocationEntry, "location", answer)
+            if wrong or self.given.get("no_hash"):
+                return wrong
+            place = resolve(from_here(answer, layer), layer / "manifests")
+            silent = why_silent(place)
+            return why_unreachable(place) or (silent and f"{silent} (or leave it out: --no-hash)")
 
-        words = "Where are the weights? A URL, or a path (relative to the manifest)."
+        words = "Where are the weights? A URL, or a path (from here, or from the manifest)."
         if not needed:
             words += " Nothing for an algorithm without weights."
         # A script that leaves the location out has forgotten it; '' says that there is none.
         default = "" if self.asking and not needed else None
-        return self.ask("location", words, check, default=default) or None
+        answer = self.ask("location", words, check, default=default)
+        return from_here(answer, layer) if answer else None
 
     def authors(self) -> list[dict[str, str]]:
         if not self.asking:
@@ -158,7 +169,7 @@ class Questions:
     ) -> str:
         while True:
             try:
-                given = click.prompt(words, default=default, show_default=bool(default))
+                given = click.prompt(words.rstrip("."), default=default, show_default=bool(default))
             except click.Abort as error:
                 click.echo()  # the question's line ends here
                 raise UsageError(f"There was no answer for {flag}.", hint=words) from error

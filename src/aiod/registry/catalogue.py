@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from aiod.registry.schema import Manifest, Metadata, Parameter, TaskEntry
 
 
-def load(registries: Iterable[Path | str] = ()) -> Registry:
-    """Read all layers: the shipped one, the configured ones, then the folders `registries`.
+def load(registries: Path | str | Iterable[Path | str] = ()) -> Registry:
+    """Read all layers: the shipped one, the configured ones, then the folder(s) `registries`.
 
     A file that cannot be used is passed over and reported in `Registry.problems`; so is a
     configured layer that cannot be read. Raises ManifestError for a folder of `registries` that
@@ -35,7 +36,8 @@ def load(registries: Iterable[Path | str] = ()) -> Registry:
     >>> registry.get("cellpose/cyto3").id
     'cellpose/cyto3/cyto'
     """
-    named = [Path(folder).absolute() for folder in registries]
+    given = [registries] if isinstance(registries, Path | str) else registries
+    named = [Path(folder).absolute() for folder in given]
     problems: list[Problem] = []
     usable: list[Layer] = []
     for layer in find_layers(named):
@@ -44,7 +46,7 @@ def load(registries: Iterable[Path | str] = ()) -> Registry:
         except ManifestError as error:
             if layer.folder in named:
                 raise
-            problems.append(_problem(layer.folder, "layer", str(error), "a folder of manifests"))
+            problems.append(_problem(layer.folder, "layer", error, "a folder with manifests/"))
         else:
             usable.append(layer)
     tasks = _all_tasks(usable, problems)
@@ -118,9 +120,9 @@ class Registry:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def __contains__(self, model_id: object) -> bool:
+    def __contains__(self, model: object) -> bool:
         try:
-            self.get(str(model_id))
+            self.get(model.id if isinstance(model, Model) else str(model))
         except UnknownModelError:
             return False
         return True
@@ -128,14 +130,24 @@ class Registry:
     def family(self, short_name: str) -> Family:
         """A family as all its layers make it. Raises UnknownModelError."""
         if short_name not in self._sources:
-            close = nearest(short_name, self._sources, count=3)
             raise UnknownModelError(
-                f'There is no model family "{short_name}".',
-                hint=f"did you mean {listing(close)}?" if close else "`aiod list` shows all models",
+                f'There is no model family "{short_name}".', hint=self._hint_for(short_name)
             )
         if short_name not in self._made:
             self._made[short_name] = Family(short_name, self._sources[short_name])
         return self._made[short_name]
+
+    def _hint_for(self, name: str) -> str:
+        """What to try where there is no family of this name."""
+        for problem in self.problems:
+            if Path(problem.file).stem == name:
+                return f"`aiod validate {problem.file}` tells why that file cannot be used"
+        close = nearest(name, self._sources, count=3)
+        if close and close[0].casefold() == name.casefold():
+            return f"did you mean {close[0]}?"
+        if not close and name.strip() and self.filter(text=name):
+            return f"`aiod list --search {name}` finds models that speak of it"
+        return f"did you mean {listing(close)}?" if close else "`aiod list` shows all models"
 
     def _families(self) -> Iterator[Family]:
         """Every family; kept are only those that were asked for by name."""
@@ -180,22 +192,21 @@ class Registry:
         text: str | None = None,
         reachable: bool | None = None,
     ) -> tuple[Model, ...]:
-        """Models for a task, with these axes (in any order), whose words contain all of `text`'s.
+        """Models for a task, with these axes (in any order), that speak of all words of `text`.
+
+        A word counts where one of the model's starts with it: its id, names, descriptions,
+        keywords and task are looked through.
 
         `reachable` True leaves out models that this user cannot reach, False all others.
         Raises UnknownModelError for a task that there is not, UsageError for such axes.
         """
         if task is not None and task not in self.tasks:
-            close = nearest(task, self.tasks)
-            raise UnknownModelError(
-                f'There is no task "{task}".',
-                hint=f'did you mean "{close[0]}"?' if close else f"one of {listing(self.tasks)}",
-            )
+            raise UnknownModelError(f'There is no task "{task}".', hint=self._hint_for_task(task))
         if axes is not None and not set(axes.upper()) <= set("TCZYX"):
             raise UsageError(
                 f'There are no axes "{axes}".', hint="letters of TCZYX, such as YX or ZYX"
             )
-        words = (text or "").casefold().split()
+        words = [re.compile(rf"\b{re.escape(word)}", re.I) for word in (text or "").split()]
         return tuple(
             model
             for family in self._families()
@@ -205,6 +216,11 @@ class Registry:
             and (not words or self._speaks_of(model, family, words))
             and (reachable is None or model.reachable == reachable)
         )
+
+    def _hint_for_task(self, task: str) -> str:
+        by_words = {words: short for short, words in self.tasks.items()}
+        close = nearest(task, self.tasks) or [by_words[word] for word in nearest(task, by_words)]
+        return f'did you mean "{close[0]}"?' if close else f"one of {listing(self.tasks)}"
 
     def params_for(self, model: Model | str) -> tuple[Parameter, ...]:
         """The parameters of a model: its task's own, else its family's."""
@@ -302,7 +318,7 @@ class Registry:
                 return resolve(config, family.sources[index].layer.manifests)
         return None
 
-    def _speaks_of(self, model: Model, family: Family, words: list[str]) -> bool:
+    def _speaks_of(self, model: Model, family: Family, words: list[re.Pattern[str]]) -> bool:
         spoken = " ".join(
             (
                 model.id,
@@ -313,8 +329,8 @@ class Registry:
                 family.description,
                 *model.keywords,
             )
-        ).casefold()
-        return all(word in spoken for word in words)
+        ).replace("_", " ")
+        return all(word.search(spoken) for word in words)
 
 
 def default_of(parameter: Parameter) -> Any:
@@ -369,7 +385,7 @@ def _all_tasks(layers: list[Layer], problems: list[Problem]) -> dict[str, str]:
                 tasks.update(read_tasks(layer.tasks_file))
             except ManifestError as error:
                 expected = 'an object such as {"nuclei": "Nuclei"}'
-                problems.append(_problem(layer.tasks_file, "tasks", str(error), expected))
+                problems.append(_problem(layer.tasks_file, "tasks", error, expected))
     return tasks
 
 
@@ -381,8 +397,10 @@ def _entries(layer: Layer, tasks: Mapping[str, str], problems: list[Problem]) ->
         return ()
 
 
-def _problem(path: Path, code: str, found: str, expected: str) -> Problem:
-    return Problem("error", code, os.fspath(path), 1, 1, 1, "", found, expected)
+def _problem(path: Path, code: str, found: str | ManifestError, expected: str) -> Problem:
+    words, hint = (found, None) if isinstance(found, str) else (found.what, found.hint)
+    where = os.fspath(path)
+    return Problem("error", code, where, 1, 1, 1, "", words.rstrip("."), expected, hint)
 
 
 def _unknown(asked: str, what: str, models: tuple[Model, ...]) -> UnknownModelError:

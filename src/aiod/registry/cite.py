@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiod.errors import AiodError, UsageError
@@ -77,20 +77,36 @@ _LATEX = {
 }
 
 
-def citation(registry: Registry, model: Model | str, style: str = "apa") -> str:
-    """The references of a model in one of STYLES, the most important first.
+def citation(
+    registry: Registry, models: Model | str | Sequence[Model | str], style: str = "apa"
+) -> str:
+    """The references of one or several models in one of STYLES, the most important first.
 
-    A model without a publication is cited by its authors and its home page. Raises AiodError
-    where the manifest names none of these.
+    What several models share is given once. A model without a publication is cited by its
+    authors and its home page. Raises AiodError where the manifest names none of these.
     """
     if style not in STYLES:
         raise UsageError(f'There is no citation style "{style}".', hint=f"one of {listing(STYLES)}")
-    found = registry.get(model.id if isinstance(model, Model) else model)
+    chosen = [models] if isinstance(models, Model | str) else models
+    found = [registry.get(item.id if isinstance(item, Model) else item) for item in chosen]
     return STYLES[style](references(registry, found))
 
 
-def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
-    """The references of a model as CSL-JSON items (citationstyles.org)."""
+def references(registry: Registry, models: Iterable[Model]) -> list[dict[str, Any]]:
+    """The references of models as CSL-JSON items (citationstyles.org), each once."""
+    items: list[dict[str, Any]] = []
+    for model in models:
+        items += [item for item in _references(registry, model) if item not in items]
+    keys: set[str] = set()
+    complete = []
+    for item in items:
+        key = _unique(_key(item), keys)
+        keys.add(key)
+        complete.append({"id": key, **{k: v for k, v in item.items() if v}})
+    return complete
+
+
+def _references(registry: Registry, model: Model) -> list[dict[str, Any]]:
     metadata = registry.metadata_for(model)
     items: list[dict[str, Any]] = [
         {
@@ -119,13 +135,7 @@ def references(registry: Registry, model: Model) -> list[dict[str, Any]]:
                 "URL": url,
             }
         )
-    keys: set[str] = set()
-    complete = []
-    for item in items:
-        key = _unique(_key(item), keys)
-        keys.add(key)
-        complete.append({"id": key, **{k: v for k, v in item.items() if v}})
-    return complete
+    return items
 
 
 def _apa(items: list[dict[str, Any]]) -> str:

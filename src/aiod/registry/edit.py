@@ -70,7 +70,7 @@ class Change:
 
 
 def add_family(
-    layer: Path,
+    layer: Path | str,
     name: str,
     version: str,
     *,
@@ -94,11 +94,14 @@ def add_family(
     already in this layer, ManifestError when the result would not be valid.
     """
     short = short_name or family_slug(name)
+    layer = Path(layer)
     registry = _registry(layer, registries)
     path = _path_of(layer, short, registry.tasks)
-    if path.exists():
+    if short in registry.families:
+        file = registry.family(short).sources[-1].entry.path
         raise UsageError(
-            f"{path} exists already.", hint=f"`aiod new version --family {short}` adds to it"
+            f'The family "{short}" exists already: {file}.',
+            hint=f"`aiod new version --family {short}` adds to it",
         )
     document: dict[str, Any] = _given(
         {
@@ -128,7 +131,7 @@ def add_family(
 
 
 def add_version(
-    layer: Path,
+    layer: Path | str,
     family: str,
     version: str,
     *,
@@ -149,6 +152,7 @@ def add_version(
     Parameters, authors and licences that are not given are those of the family. `location` None
     makes an algorithm without weights. Raises UsageError when the version exists already.
     """
+    layer = Path(layer)
     registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     _refuse_known_version(document, version, slug, path, family, registry)
@@ -168,7 +172,7 @@ def add_version(
 
 
 def add_task(
-    layer: Path,
+    layer: Path | str,
     family: str,
     version: str,
     *,
@@ -182,6 +186,7 @@ def add_task(
     progress: Progress = silent,
 ) -> Change:
     """A further task of a version that exists. Raises UsageError when it has the task already."""
+    layer = Path(layer)
     registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
@@ -197,7 +202,7 @@ def add_task(
 
 
 def add_location(
-    layer: Path,
+    layer: Path | str,
     family: str,
     version: str,
     *,
@@ -210,7 +215,11 @@ def add_location(
     registries: Iterable[Path | str] = (),
     progress: Progress = silent,
 ) -> Change:
-    """A further location of a model's weights, last in its list or `first`."""
+    """A further location of a model's weights, last in its list or `first`.
+
+    For a location that is there already without a hash, the hash and size are added.
+    """
+    layer = Path(layer)
     registry = _registry(layer, registries)
     path, before, document = _open(layer, family, registry)
     name = _version_name(document, version, family, registry)
@@ -230,9 +239,16 @@ def add_location(
     places = entry.get("locations") or ([_given(short)] if short["location"] else [])
     entry["locations"] = places
     new = _location(layer, location, config_path, hashed, progress)
-    if any(item["location"] == new["location"] for item in places):
-        raise UsageError(f"{family}/{name}/{chosen} has the location {location} already.")
-    places.insert(0 if first else len(places), new)
+    same = next((item for item in places if item["location"] == new["location"]), None)
+    if same is None:
+        places.insert(0 if first else len(places), new)
+    elif "sha256" in new and not same.get("sha256"):
+        same.update(new)
+    else:
+        raise UsageError(
+            f"{family}/{name}/{chosen} has the location {location} already.",
+            hint="give another location, or change its entry in the manifest",
+        )
     return _done([_change(path, before, document, registry)], dry_run)[0]
 
 
@@ -242,7 +258,7 @@ def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tup
     None for a folder of weights. Raises AiodError where the file cannot be read whole.
     """
     place = resolve(location, folder)
-    hint = "correct the location, or leave the hash out with --no-hash"
+    hint = "correct the location, or leave the hash out (--no-hash, hashed=False)"
     if place.path is not None:
         try:
             if place.path.is_dir():

@@ -5,7 +5,10 @@ The schema and the rules decide what is wrong; this module says it to a person.
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,7 +20,7 @@ from aiod.registry.lint import warnings_of
 from aiod.registry.problems import Finding, Problem, Severity, path_in_words
 from aiod.registry.rules import broken_rules
 from aiod.registry.schema import Manifest, Metadata
-from aiod.registry.shape import fields_of, model_at
+from aiod.registry.shape import example_of, fields_of, model_at
 from aiod.registry.upgrade import old_form
 from aiod.words import counted, listing, nearest, shown
 
@@ -34,6 +37,11 @@ _TYPES = {
     "string_unicode": "text without broken characters (lone surrogates)",
     "finite_number": "a finite number",
 }
+_OF_OBJECTS = frozenset({"dict_type", "model_type", "model_attributes_type"})
+_UNITS = {
+    "nm": "nanometer", "um": "micrometer", "µm": "micrometer", "μm": "micrometer",
+    "micron": "micrometer", "microns": "micrometer", "mm": "millimeter", "Å": "angstrom",
+}  # fmt: skip
 _BOUNDS = {
     "greater_than": ("gt", "a number above {}"),
     "greater_than_equal": ("ge", "{} or more"),
@@ -54,7 +62,10 @@ class Source:
         self.text = text
         self.file = file
         self.lines = text.split("\n")
+        self.starts = list(accumulate((len(line) + 1 for line in self.lines), initial=0))[:-1]
         self.read: Examination = examine(text)
+        # Right names of misspelt fields, by their paths, with the names as they are written.
+        self.misspelt: dict[Path, str] = {}
 
     def problem(
         self,
@@ -86,6 +97,7 @@ class Source:
         ]
 
     def _span(self, code: str, path: Path) -> tuple[int, int]:
+        path = tuple(self.misspelt.get(path[: i + 1], step) for i, step in enumerate(path))
         exact = path in self.read.spans
         while path and path not in self.read.spans:
             path = path[:-1]
@@ -108,8 +120,8 @@ class Source:
         expected: str,
         hint: str | None,
     ) -> Problem:
-        line = self.text.count("\n", 0, start)
-        column = start - (self.text.rfind("\n", 0, start) + 1)
+        line = bisect_right(self.starts, start) - 1
+        column = start - self.starts[line]
         source = self.lines[line].rstrip("\r")
         return Problem(
             severity,
@@ -192,9 +204,7 @@ def _as_meant(value: Any, source: Source, path: Path = ()) -> Any:
     for key, item in value.items():
         right = _misspelt(key, value, path) or key
         if right != key:
-            for place, span in list(source.read.spans.items()):
-                if place[: len(path) + 1] == (*path, key):
-                    source.read.spans[(*path, right, *place[len(path) + 1 :])] = span
+            source.misspelt[(*path, right)] = key
         meant[right] = _as_meant(item, source, (*path, right))
     return meant
 
@@ -249,11 +259,7 @@ def _without_branches(
 ) -> list[tuple[Path, ErrorDetails]]:
     """Errors by their path in the document, without pydantic's names for branches of a union."""
     collapsed = [(_real_path(document, item), item) for item in details if item["type"] != "rule"]
-    paths = {path for path, _ in collapsed}
-
-    def inside(path: Path) -> bool:
-        return any(other[: len(path)] == path and other != path for other in paths)
-
+    around = {path[:length] for path, _ in collapsed for length in range(len(path))}
     # Of a value that is an object or a list, only the branch that looked inside it is of interest.
     return [
         (path, item)
@@ -261,7 +267,7 @@ def _without_branches(
         if not (
             path
             and isinstance(item["input"], dict | list)
-            and inside(path)
+            and path in around
             and item["type"] in (*_TYPES, "literal_error")
         )
     ]
@@ -307,13 +313,17 @@ def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | Non
         expected = f"one of {listing(fields)}"
         return "unknown-field", f"the unknown field {shown(path[-1])}", expected, hint
     if kind in _TYPES:
-        return "type", found, _TYPES[kind], None
+        model = model_at(path) if kind in _OF_OBJECTS else None
+        such = f" such as {json.dumps(example_of(model), ensure_ascii=False)}" if model else ""
+        return "type", found, _TYPES[kind] + such, None
     if kind == "literal_error":
         allowed = str(context["expected"]).replace("'", '"')
         if allowed == "False":
             return "choice", found, "false, or no such field", None
         options = [word.strip('" ') for word in allowed.replace(" or ", ",").split(",")]
         close = nearest(value, options) if isinstance(value, str) else []
+        if isinstance(value, str) and _UNITS.get(value) in options:
+            close = [_UNITS[value]]
         return "choice", found, allowed, f"did you mean {shown(close[0])}?" if close else None
     if item["loc"][-1:] == ("[key]",):
         return "name", found, forms.IN_WORDS[forms.VERSION_NAME] + " (1-50 characters)", None

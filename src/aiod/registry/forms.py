@@ -162,17 +162,10 @@ def check_doi(text: str) -> str:
 
 def check_licence(text: str) -> str:
     """An SPDX licence expression, spelled as SPDX spells it (https://spdx.org/licenses)."""
-    # Imported here: the list of licences is only needed where a manifest names one.
-    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-
-    try:
-        canonical: str | None = canonicalize_license_expression(text)
-    except (InvalidLicenseExpression, RecursionError, ValueError):
-        close = nearest(text.replace(" ", "-"), _spdx_ids(), count=3)
-        canonical = None
+    canonical = canonical_licence(text)
     if canonical == text:
         return text
-    close = [canonical] if canonical else close
+    close = [canonical] if canonical else _licences_like(text)
     raise PydanticCustomError(
         "licence",
         "not an SPDX licence id",
@@ -181,6 +174,31 @@ def check_licence(text: str) -> str:
             "hint": f"did you mean {listing(map(shown, close))}?" if close else None,
         },
     )
+
+
+def canonical_licence(text: str) -> str | None:
+    """The SPDX expression that `text` is but for letter case and spaces; None if it is none."""
+    # Imported here: the list of licences is only needed where a manifest names one.
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    for spelled in (text, text.strip().replace(" ", "-")):
+        try:
+            return canonicalize_license_expression(spelled)
+        except (InvalidLicenseExpression, RecursionError, ValueError):
+            continue
+    return None
+
+
+# Licences of software and weights in this field: "BSD" is one of these before it is "0BSD".
+_COMMON = ("MIT", "BSD-3-Clause", "BSD-2-Clause", "Apache-2.0", "GPL-3.0-or-later",
+           "GPL-3.0-only", "LGPL-3.0-or-later", "AGPL-3.0-or-later", "MPL-2.0", "CC-BY-4.0",
+           "CC-BY-SA-4.0", "CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC0-1.0")  # fmt: skip
+
+
+def _licences_like(text: str) -> list[str]:
+    words = text.strip().replace(" ", "-").casefold()
+    begins = [name for name in _COMMON if words and name.casefold().startswith(words)]
+    return begins[:3] or nearest(words, _COMMON, count=3) or nearest(words, _spdx_ids(), count=3)
 
 
 @cache

@@ -116,7 +116,8 @@ def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Ent
 
 def unreadable(file: str, error: AiodError) -> Problem:
     """A file that cannot even be read, as a problem."""
-    return Problem("error", "unreadable", file, 1, 1, 1, "", str(error), "a readable file")
+    words = error.what.replace(f"{file} ", "", 1).rstrip(".")
+    return Problem("error", "unreadable", file, 1, 1, 1, "", words, "a readable file", error.hint)
 
 
 def summarise(document: dict[str, Any]) -> dict[str, Any]:

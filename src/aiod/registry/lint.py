@@ -123,6 +123,15 @@ def _locations(entry: dict[str, Any], path: Path) -> Iterator[Finding]:
                 "the hash of the file, so that a changed download is noticed",
                 "`aiod new location` computes it",
             )
+    hashes = {item["sha256"] for _, item, _ in found if isinstance(item.get("sha256"), str)}
+    if len(hashes) > 1:
+        yield Finding(
+            (*path, "locations"),
+            "different-weights",
+            "locations whose sha256 differ",
+            "the same file in every location: users get the first that they can reach",
+            "give different weights a version of their own",
+        )
     if found and all(_is_private(location) for _, _, location in found):
         yield Finding(
             (*path, *found[0][0], "location"),

@@ -208,6 +208,10 @@ def _choices(choices: list[Any], dtype: str | None, default: Any, path: Path) ->
         )
 
 
+def _is_quoted_number(value: Any) -> bool:
+    return isinstance(value, str) and value.replace(".", "", 1).lstrip("-").isdigit()
+
+
 def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
     given = [key for key in ("minimum", "maximum", "step") if parameter.get(key) is not None]
     if not given:
@@ -223,6 +227,7 @@ def _bounds(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
             "bounds",
             f"{given[0]} for a value that is no number",
             f"{given[0]} only where the value is a number",
+            "write the value without quotes?" if _is_quoted_number(value) else None,
         )
         return
     low, high = parameter.get("minimum"), parameter.get("maximum")

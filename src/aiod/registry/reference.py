@@ -26,6 +26,7 @@ from aiod.registry.schema import (
     TaskEntry,
     Version,
 )
+from aiod.registry.shape import example_of
 from aiod.registry.tasks import TASK_NAMES
 
 _ORDER: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -178,39 +179,12 @@ def _page() -> Iterator[str]:
         yield from ("| field | type | what it is | example |", "|---|---|---|---|")
         for name, field in model.model_fields.items():
             needed = " **(needed)**" if field.is_required() else ""
-            example = field.examples[0] if field.examples else _example(field.annotation)
+            example = field.examples[0] if field.examples else example_of(field.annotation)
             shown = f"`{_cell(json.dumps(example, ensure_ascii=False))}`"
             yield (
                 f"| `{field.alias or name}` | {_type_in_words(field.annotation)} |"
                 f" {_cell(field.description or '')}{needed} | {shown} |"
             )
-
-
-def _example(annotation: Any) -> Any:
-    """A small value of a type, made of the examples of the fields below it that are needed."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (Annotated, UnionType, typing.Union):
-        return _example(arguments[0])
-    if origin is list:
-        return [_example(arguments[0])]
-    if origin is dict:
-        key = "nuclei" if arguments[1] is TaskEntry else "v1"
-        return {key: _example(arguments[1])}
-    if annotation is TaskEntry:
-        return {"location": _first_example(LocationEntry, "location")}
-    if annotation is License:
-        return {name: _first_example(License, name) for name in License.model_fields}
-    fields = annotation.model_fields.items()
-    return {
-        field.alias or name: field.examples[0] if field.examples else _example(field.annotation)
-        for name, field in fields
-        if field.is_required()
-    }
-
-
-def _first_example(model: type[BaseModel], field: str) -> Any:
-    examples = model.model_fields[field].examples
-    return examples[0] if examples else None
 
 
 def _cell(text: str) -> str:

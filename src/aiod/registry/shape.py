@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from aiod.registry.jsontext import Path
-from aiod.registry.schema import Manifest
+from aiod.registry.schema import License, LocationEntry, Manifest, TaskEntry
 
 
 @cache
@@ -27,6 +27,33 @@ def model_at(path: Path) -> type[BaseModel] | None:
     for step in path:
         annotation = _below(annotation, step)
     return annotation if _is_model(annotation) else None
+
+
+def example_of(annotation: Any) -> Any:
+    """A small value of a type, made of the examples of the fields below it that are needed."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Annotated, UnionType, typing.Union):
+        return example_of(arguments[0])
+    if origin is list:
+        return [example_of(arguments[0])]
+    if origin is dict:
+        key = "nuclei" if arguments[1] is TaskEntry else "v1"
+        return {key: example_of(arguments[1])}
+    if annotation is TaskEntry:
+        return {"location": _first_example(LocationEntry, "location")}
+    if annotation is License:
+        return {name: _first_example(License, name) for name in License.model_fields}
+    fields = annotation.model_fields.items()
+    return {
+        field.alias or name: field.examples[0] if field.examples else example_of(field.annotation)
+        for name, field in fields
+        if field.is_required()
+    }
+
+
+def _first_example(model: type[BaseModel], field: str) -> Any:
+    examples = model.model_fields[field].examples
+    return examples[0] if examples else None
 
 
 def _below(annotation: Any, step: str | int) -> Any:

@@ -147,7 +147,8 @@ def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
     for family, (_, source) in families.items():
         script = runners.get(family)
         if script is None:
-            if not (SHIPPED.runners / f"{family}.py").is_file() or layer.folder == SHIPPED.folder:
+            shipped = (SHIPPED.manifests / f"{family}.json").is_file()
+            if not shipped or layer.folder.resolve() == SHIPPED.folder:
                 yield source.problem(
                     MISSING_RUNNER,
                     "no-runner",
