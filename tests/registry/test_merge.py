@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,15 +87,25 @@ def test_a_later_layer_puts_its_locations_first(make_layer: MakeLayer) -> None:
 def test_locations_alone_change_nothing_else(make_layer: MakeLayer) -> None:
     base = make_layer("base", family())
     before = load([base])
-    versions = {
-        "v1": {"axes": "ZYX", "metadata": {"description": "?"}, "tasks": {"nuclei": _task("x")}}
-    }
+    versions = {"v1": {"axes": "YX", "tasks": {"nuclei": _task("x")}}}
     params = [{"name": "Speed", "arg_name": "speed", "value": 1}]
     after = load([base, make_layer("lab", _overlay(versions, params=params))])
     assert after.params_for("toy/v1") == before.params_for("toy/v1")
     assert after.metadata_for("toy/v1") == before.metadata_for("toy/v1")
     old, new = before.get("toy/v1"), after.get("toy/v1")
     assert (new.axes, new.description) == (old.axes, old.description)
+
+
+@pytest.mark.parametrize("own", [{"axes": "ZYX"}, {"metadata": {"description": "Of fish."}}])
+def test_words_or_axes_of_a_version_make_it_another_model(
+    make_layer: MakeLayer, own: dict[str, Any]
+) -> None:
+    versions = {"v1": {**own, "tasks": {"nuclei": _task("https://lab.org/fish")}}}
+    registry = load([make_layer("base", family()), make_layer("lab", _overlay(versions))])
+    assert _places(registry, "toy/v1") == ["https://lab.org/fish"]
+    assert registry.get("toy/v1").layers == ("lab",)
+    assert registry.get("toy/v1").axes == own.get("axes", "YX")
+    assert registry.default_config("toy/v1") == {"size": 3.5}
 
 
 def test_the_latest_of_three_layers_comes_first(make_layer: MakeLayer) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aiod.errors import CacheError
+from aiod.errors import CacheError, UsageError
 from aiod.registry import load
 from aiod.registry.mirror import mirror
 from aiod.registry.pull import Weights, pull
@@ -244,7 +244,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
     theirs = tmp_path / OUT / "manifests" / "toy.json"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("{}")
-    with pytest.raises(CacheError, match="is not a manifest of ours"):
+    with pytest.raises(UsageError, match="manifests that would be overwritten"):
         fill(layer, tmp_path / OUT)
     assert theirs.read_text() == "{}"
 

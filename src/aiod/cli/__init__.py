@@ -74,8 +74,12 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if debug:
             raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            subject = f"{error.filename}: " if error.filename else ""
+            click.echo(printable(f"Error: {subject}{reason(error)}."), err=True)
+            sys.exit(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left to write goes nowhere
         click.echo(f"Error: The output cannot be written: {reason(error)}.", err=True)
         sys.exit(1)

@@ -25,6 +25,7 @@ from aiod.registry.cache import free_bytes
 from aiod.words import byte_size
 
 MAX_FILES = 100_000
+MAX_DEPTH = 50
 MAX_CONTENT_BYTES = 50_000_000_000
 # Weights hardly compress; an archive that grows a thousandfold is a bomb.
 MAX_GROWTH = 1000
@@ -124,6 +125,10 @@ def _write(archive: Path, members: Iterator[_Member], folder: Path, limit: int, 
 def _inside(archive: Path, name: str) -> PurePosixPath:
     """A member's name as a path that stays below the folder it is unpacked to."""
     path = PurePosixPath(name)
+    if len(path.parts) > MAX_DEPTH:
+        raise LocationError(
+            f"The archive {archive.name} holds folders nested more than {MAX_DEPTH} deep."
+        )
     outside = path.is_absolute() or ".." in path.parts
     if outside or not name or "\\" in name or ":" in name or "\0" in name:
         raise LocationError(

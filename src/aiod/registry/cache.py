@@ -50,6 +50,10 @@ class Record:
     modified_ns: int = 0
 
 
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """The places in a cache that belong to one URL (or one archive on disk) of one family."""
@@ -60,7 +64,7 @@ class Slot:
 
     @property
     def key(self) -> str:
-        return hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest()[:16]
+        return _key(self.source)
 
     @property
     def file(self) -> Path:
@@ -197,16 +201,24 @@ def file_mode(root: Path) -> int:
 @contextlib.contextmanager
 def locked(slot: Slot) -> Iterator[None]:
     """Only one process at a time brings the file of a slot. Raises CacheError."""
+    make_folder(slot.root, slot.file.parent)
+    with lock_named(slot.root, slot.source):
+        yield
+
+
+@contextlib.contextmanager
+def lock_named(root: Path, name: str) -> Iterator[None]:
+    """Only one process at a time does what `name` stands for. Raises CacheError."""
     from filelock import FileLock
 
-    make_folder(slot.root, slot.lock_file.parent)
-    make_folder(slot.root, slot.file.parent)
-    lock = FileLock(slot.lock_file, mode=file_mode(slot.root))
+    file = root / "locks" / f"{_key(name)}.lock"
+    make_folder(root, file.parent)
+    lock = FileLock(file, mode=file_mode(root))
     try:
         lock.acquire()
     except OSError as error:
         raise CacheError(
-            f"The cache {slot.root} cannot be written: {reason(error)}.",
+            f"The cache {root} cannot be written: {reason(error)}.",
             hint="ask its owner to pull the model, or set AIOD_CACHE to a folder of your own",
         ) from error
     try:

@@ -1,8 +1,8 @@
 """Bringing one URL to one file: resumable, bounded, checked, whole or not at all.
 
 The flow - temporary file, hash, move - is pooch's; what streams the bytes is ours, so that a
-server can neither fill the disk, nor stall for ever, nor lead from https to http, and so that an
-interrupted download goes on where it was.
+server can neither fill the disk, nor stay silent for ever, nor lead from https to http, and so
+that an interrupted download goes on where it was.
 """
 
 from __future__ import annotations
@@ -126,10 +126,10 @@ class Download:
 
     def _receive(self, response: requests.Response, have: int) -> None:
         refuse_other_than_a_file(response, have)
-        length = _content_length(response)
+        length = content_length(response)
         total = self.size if self.size is not None else (length and have + length)
-        if self.size is None and self.sha256 is None and _is_web_page(response, self.part.name):
-            raise DownloadError("a web page instead of a file, as a network's log-in page would be")
+        if self.size is None and self.sha256 is None:
+            refuse_web_page(response, self.part.name.removesuffix(".part"))
         self._check_room(have + (length or 0), have)
         tag = response.headers.get("ETag", "")
         # Of compressed data a part cannot be continued: ranges count the bytes before unpacking.
@@ -302,12 +302,15 @@ def _is_encoded(response: requests.Response) -> bool:
     return response.headers.get("Content-Encoding", "identity") != "identity"
 
 
-def _is_web_page(response: requests.Response, name: str) -> bool:
+def refuse_web_page(response: requests.Response, name: str) -> None:
+    """Raise DownloadError for a page that comes instead of a file, as from a hotel's network."""
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return kind == "text/html" and not name.lower().endswith((".html.part", ".htm.part"))
+    if kind == "text/html" and not name.lower().endswith((".html", ".htm")):
+        raise DownloadError("a web page instead of a file, as a network's log-in page would be")
 
 
-def _content_length(response: requests.Response) -> int | None:
+def content_length(response: requests.Response) -> int | None:
+    """How many bytes a server says that it will send; None where it does not."""
     value = response.headers.get("Content-Length", "")
     return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
 

@@ -13,24 +13,34 @@ canonical form, and returns what changed. `registries` are further layers to loo
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from aiod.errors import AiodError, ManifestError, UnknownModelError, UsageError
+from aiod.errors import AiodError, CacheError, ManifestError, UnknownModelError, UsageError
 from aiod.files import read_text, reason, write_atomically
 from aiod.progress import Progress, Step, silent
-from aiod.registry.cache import sha256_of
+from aiod.registry.cache import lock_named, sha256_of
 from aiod.registry.canonical import to_text
 from aiod.registry.catalogue import Registry, load
-from aiod.registry.download import MAX_DOWNLOAD_BYTES, DownloadError, asked, in_words
+from aiod.registry.download import (
+    MAX_DOWNLOAD_BYTES,
+    DownloadError,
+    asked,
+    content_length,
+    in_words,
+    refuse_other_than_a_file,
+    refuse_web_page,
+)
 from aiod.registry.explain import explain, say
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.locations import resolve
@@ -39,9 +49,12 @@ from aiod.registry.merge import Model
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.rules import short_name_of, slug_of
 from aiod.registry.schema import MAX_MANIFEST_BYTES
-from aiod.registry.settings import offline
+from aiod.registry.settings import cache_folder, offline
 from aiod.registry.skeleton import runner_skeleton
 from aiod.words import family_slug, listing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +78,35 @@ class Change:
         )
 
     def write(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all.
+
+        Raises UsageError when somebody else has written it since the change was planned.
+        """
+        there = self.path.exists()
+        if (read_text(self.path, limit=MAX_MANIFEST_BYTES) if there else None) != self.before:
+            raise UsageError(f"{self.path} has changed meanwhile.", hint="do it once more")
         write_atomically(self.path, self.after)
 
 
+def _one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
+    """Processes of one user that change one layer wait for each other.
+
+    So two trainings that end together both register their model. Where no lock can be had, a
+    change that would undo another's is refused when it is written.
+    """
+
+    @functools.wraps(function)
+    def locked(*args: P.args, **kwargs: P.kwargs) -> T:
+        layer = Path(str(kwargs.get("layer", args[0] if args else ""))).absolute()
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(CacheError):
+                stack.enter_context(lock_named(cache_folder(), f"edit:{layer}"))
+            return function(*args, **kwargs)
+
+    return locked
+
+
+@_one_at_a_time
 def add_family(
     layer: Path | str,
     name: str,
@@ -130,6 +168,7 @@ def add_family(
     return _done(changes, dry_run)
 
 
+@_one_at_a_time
 def add_version(
     layer: Path | str,
     family: str,
@@ -142,6 +181,7 @@ def add_version(
     slug: str | None = None,
     config_path: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    params: Iterable[Mapping[str, Any]] | None = None,
     hashed: bool = True,
     dry_run: bool = False,
     registries: Iterable[Path | str] = (),
@@ -149,8 +189,9 @@ def add_version(
 ) -> Change:
     """A new version of a family, which may come from an earlier layer.
 
-    Parameters, authors and licences that are not given are those of the family. `location` None
-    makes an algorithm without weights. Raises UsageError when the version exists already.
+    Parameters, authors and licences that are not given are those of the family; `params` replaces
+    its whole list. `location` None makes an algorithm without weights. Raises UsageError when the
+    version exists already.
     """
     layer = Path(layer)
     registry = _registry(layer, registries)
@@ -160,17 +201,19 @@ def add_version(
     own = {**described, **(metadata or {})}
     if own and "description" not in own:
         raise UsageError("A version with metadata of its own needs a description.")
+    knobs = {} if params is None else {"params": [dict(item) for item in params]}
     document["versions"][version] = _given(
         {
             "slug": slug,
             "axes": axes,
             "metadata": own or None,
-            "tasks": {task: _task(layer, location, config_path, hashed, progress)},
+            "tasks": {task: {**_task(layer, location, config_path, hashed, progress), **knobs}},
         }
     )
     return _done([_change(path, before, document, registry)], dry_run)[0]
 
 
+@_one_at_a_time
 def add_task(
     layer: Path | str,
     family: str,
@@ -180,6 +223,7 @@ def add_task(
     location: str | None,
     config_path: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    params: Iterable[Mapping[str, Any]] | None = None,
     hashed: bool = True,
     dry_run: bool = False,
     registries: Iterable[Path | str] = (),
@@ -197,10 +241,13 @@ def add_task(
             hint="`aiod new location` adds a location to it",
         )
     entry = _task(layer, location, config_path, hashed, progress)
+    if params is not None:
+        entry["params"] = [dict(item) for item in params]
     entries[task] = {**entry, **({"metadata": dict(metadata)} if metadata else {})}
     return _done([_change(path, before, document, registry)], dry_run)[0]
 
 
+@_one_at_a_time
 def add_location(
     layer: Path | str,
     family: str,
@@ -275,8 +322,9 @@ def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tup
     try:
         with asked(str(place.url)) as response:
             response.raise_for_status()
-            length = response.headers.get("Content-Length", "")
-            total = int(length) if length.isascii() and length.isdigit() else None
+            refuse_other_than_a_file(response, 0)
+            refuse_web_page(response, location)
+            total = content_length(response)
             for chunk in response.iter_content(1 << 18):
                 digest.update(chunk)
                 done += len(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,27 @@ class Exported:
 
 
 def export(registry: Registry, folder: Path, format: str = "aiod") -> Exported:  # noqa: A002
-    """Write every family to `folder`, one file each. Raises UsageError for an unknown format."""
+    """Write every family to `folder`, one file each.
+
+    Raises UsageError for an unknown format, and for a folder of the registry itself, whose
+    manifests hold more than another format can say.
+    """
+    refuse_layer(registry, folder)
     if format not in FORMATS:
         raise UsageError(f'There is no format "{format}".', hint=f"one of {listing(FORMATS)}")
     return FORMATS[format](registry, folder)
+
+
+def refuse_layer(registry: Registry, folder: Path) -> None:
+    """Raise UsageError for a folder in or around which a layer of the registry lies."""
+    target = os.path.realpath(folder)
+    for layer in registry.layers:
+        source = os.path.realpath(layer.folder)
+        if target in (source, str(Path(source, "manifests"))):
+            raise UsageError(
+                f"{folder} is the layer {layer.name}: its manifests would be overwritten.",
+                hint="choose another folder",
+            )
 
 
 def _export_aiod(registry: Registry, folder: Path) -> Exported:

@@ -65,7 +65,7 @@ class Examination:
 def parse(text: str) -> Any:
     """The value that `text` stands for. Raises IrregularJSON.
 
-    Nesting is bounded by Python here, by MAX_DEPTH in `examine`, and far lower by the schema.
+    Nesting is bounded by Python here, and far lower by the schema; see `depth`.
     """
     try:
         return _DECODER.decode(text)
@@ -89,6 +89,15 @@ def examine(text: str) -> Examination:
     except _Stopped:
         pass
     return result
+
+
+def depth(value: Any) -> int:
+    """How many levels of objects and lists are in each other."""
+    levels, here = 0, [value]
+    while here := [item for item in here if isinstance(item, dict | list)]:
+        levels += 1
+        here = [item for box in here for item in (box.values() if isinstance(box, dict) else box)]
+    return levels
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ with ``--registry`` is how a user trusts its runners; nothing else ever is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +53,10 @@ def find_layers(extra: Iterable[Path | str] = ()) -> tuple[Layer, ...]:
         folders[folder] = None
     layers = [SHIPPED]
     for folder in folders:
-        if folder.resolve() != SHIPPED.folder:
+        real = os.path.realpath(folder)  # unlike `resolve`, content with a circle of links
+        if real != str(SHIPPED.folder):
             taken = {layer.name for layer in layers}
-            name = folder.name if folder.name not in ("", "..") else folder.resolve().name
+            name = folder.name if folder.name not in ("", "..") else Path(real).name
             layers.append(Layer(name if name and name not in taken else str(folder), folder))
     return tuple(layers)
 

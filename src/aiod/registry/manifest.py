@@ -9,7 +9,7 @@ from typing import Any
 from aiod.errors import ManifestError
 from aiod.files import read_text
 from aiod.registry.explain import explain
-from aiod.registry.jsontext import IrregularJSON, parse
+from aiod.registry.jsontext import MAX_DEPTH, IrregularJSON, depth, parse
 from aiod.registry.schema import MAX_MANIFEST_BYTES, Manifest
 from aiod.registry.tasks import TASK_NAMES
 
@@ -35,6 +35,22 @@ def read_document(path: Path | str, tasks: Mapping[str, str] = TASK_NAMES) -> di
             hint=f"`aiod validate {path}` shows the lines",
         ) from error
     return dict(document)
+
+
+def read_any(path: Path) -> tuple[str, dict[str, Any]]:
+    """The text of a manifest, valid or not, and its document, to be rewritten.
+
+    Raises ManifestError for what is not JSON, no object, or nested without end.
+    """
+    text = read_text(path, limit=MAX_MANIFEST_BYTES)
+    hint = f"`aiod validate {path}`"
+    try:
+        document = parse(text)
+    except IrregularJSON as error:
+        raise ManifestError(f"{path} is not JSON as it should be.", hint=hint) from error
+    if not isinstance(document, dict) or depth(document) > MAX_DEPTH:
+        raise ManifestError(f"{path} is not a manifest.", hint=hint)
+    return text, document
 
 
 def line_of(problem: Any) -> str:

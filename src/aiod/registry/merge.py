@@ -6,8 +6,9 @@ The rules, in the order of the layers:
    family is the same ``short_name``, the same version the same slug or else the same name.
 2. A task that an earlier layer has already, given with locations only: they are put before the
    earlier ones, so that a lab's copy on disk is used before a download.
-3. The same, given with ``params`` or ``metadata`` of its own or with ``"weights": false``, or with
-   locations where the earlier one is an algorithm: it replaces the earlier one whole.
+3. The same, given with ``params`` or ``metadata`` of its own, with ``metadata`` or other ``axes``
+   of its version, with ``"weights": false``, or with locations where the earlier one is an
+   algorithm: it replaces the earlier one whole.
 4. What a layer gives for a version (axes, metadata) or for the family as a whole (params, config,
    metadata) holds for what that layer adds or replaces; where it gives none, the earlier layers'
    holds.
@@ -84,6 +85,7 @@ class _Task:
 class _Version:
     name: str
     slug: str
+    axes: str | None = None
     # the name that each source knows this version by
     names: dict[int, str] = field(default_factory=dict)
     tasks: dict[str, _Task] = field(default_factory=dict)
@@ -166,11 +168,15 @@ def _merged(rows: list[dict[str, Any]]) -> tuple[_Version, ...]:
                 version = _Version(name, given["slug"])
                 merged.append(version)
             version.names[index] = name
+            # Words or axes of its own: this is another model under the same name, not a copy.
+            other = "description" in given or given["axes"] not in (None, version.axes)
+            version.axes = given["axes"] or version.axes
             for task, entry in given["tasks"].items():
                 known = version.tasks.get(task)
                 if (
                     known is None
                     or entry["own"]
+                    or other
                     or not entry["weights"]
                     or not known.given["weights"]
                 ):

@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from aiod.errors import AiodError, CacheError, LocationError
+from aiod.errors import AiodError, CacheError, LocationError, UsageError
 from aiod.files import reason, write_atomically
 from aiod.progress import Progress, silent
 from aiod.registry.cache import file_name
@@ -23,6 +23,9 @@ from aiod.registry.manifest import read_document
 from aiod.registry.merge import Model
 from aiod.registry.pull import Weights, pull
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
+
+# Tells a folder that mirror has filled from a layer that somebody keeps.
+_MARK = ".aiod-mirror"
 
 
 def mirror(
@@ -39,8 +42,10 @@ def mirror(
     ``folder/manifests`` gets one self-contained manifest a family, ``folder/weights`` the files,
     ``folder/runners`` the runners of families that are not shipped. What the folder holds already
     from an earlier call stays, and no file of weights in it is overwritten by another. Returns
-    what was brought, and an error for each model that could not be had.
+    what was brought, and an error for each model that could not be had. Raises UsageError for a
+    folder that holds manifests which no call has written.
     """
+    _refuse_others(folder)
     brought: list[Weights] = []
     failed: list[LocationError] = []
     by_family: dict[str, list[tuple[Model, Weights]]] = {}
@@ -60,6 +65,9 @@ def mirror(
         by_family.setdefault(model.family, []).append((model, weights))
     tasks = {**_earlier_tasks(folder), **registry.tasks}
     try:
+        if by_family:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _MARK).write_text("filled by `aiod pull --to`\n")
         for family, pairs in by_family.items():
             _write_family(registry, family, pairs, folder, tasks)
     except OSError as error:
@@ -68,6 +76,13 @@ def mirror(
     if own and by_family:
         write_atomically(folder / "manifests" / TASKS_FILE, as_json(own))
     return brought, failed
+
+
+def _refuse_others(folder: Path) -> None:
+    if any((folder / "manifests").glob("*.json")) and not (folder / _MARK).exists():
+        raise UsageError(
+            f"{folder} holds manifests that would be overwritten.", hint="choose a new folder"
+        )
 
 
 def _earlier_tasks(folder: Path) -> Mapping[str, str]:

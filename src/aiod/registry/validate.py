@@ -13,6 +13,7 @@ from aiod.files import read_text
 from aiod.registry.explain import Source, explain
 from aiod.registry.index import unreadable
 from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.manifest import read_document
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.problems import Problem, Severity
 from aiod.registry.rules import short_name_of
@@ -45,8 +46,11 @@ def validate(paths: Iterable[Path], *, tasks: Mapping[str, str] = TASK_NAMES) ->
     by_folder: dict[Path, list[Path]] = {}
     problems: list[Problem] = []
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist.", hint="name a manifest, or a folder of them")
+        if not os.path.exists(path):  # noqa: PTH110 - never raises
+            raise UsageError(
+                f"{path} does not exist, or cannot be read.",
+                hint="name a manifest, or a folder of them",
+            )
         folder = path / "manifests" if (path / "manifests").is_dir() else path
         found = sorted(folder.glob("*.json")) if path.is_dir() else [path]
         if not found:
@@ -163,7 +167,7 @@ def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
         except AiodError as error:
             yield Problem("error", "runner", os.fspath(script), 1, 1, 1, "", str(error), "a runner")
         else:
-            yield from _compare(source, runner)
+            yield from _compare(source, runner, _set_by_shipped(layer, family))
     for family, path in runners.items():
         if family not in families and not family.startswith("_"):
             yield Problem(
@@ -179,8 +183,16 @@ def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
             )
 
 
-def _compare(source: Source, runner: Runner) -> Iterator[Problem]:
-    set_by_manifest: set[str] = set()
+def _set_by_shipped(layer: Layer, family: str) -> set[str]:
+    """The arguments that the shipped manifest of a family sets, for a layer that adds to it."""
+    path = SHIPPED.manifests / f"{family}.json"
+    if layer.folder.resolve() == SHIPPED.folder or not path.is_file():
+        return set()
+    return {argument_of(parameter) for _, parameter in _parameters(read_document(path))}
+
+
+def _compare(source: Source, runner: Runner, inherited: set[str]) -> Iterator[Problem]:
+    set_by_manifest = set(inherited)
     for path, parameter in _parameters(source.read.value):
         argument = argument_of(parameter)
         set_by_manifest.add(argument)
