@@ -252,3 +252,15 @@ def test_upgrade_says_what_is_left_to_mend_by_hand(tmp_path: Path) -> None:
     assert "still to mend by hand" in done.stderr
     assert "mystery" in done.stderr
     assert json.loads(path.read_text())["mystery"] == 1
+
+
+def test_fmt_goes_on_after_a_file_that_it_cannot_read(good: Path) -> None:
+    bad = good.with_name("bad.json")
+    bad.write_text('{"name": ' + "[" * 900 + "]" * 900 + "}")
+    good.write_text(json.dumps(json.loads(good.read_text())))
+    done = aiod("fmt", bad, good)
+    assert done.returncode == 1
+    assert f"changed: {good}" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert f"{bad}: left as it is" in done.stderr
+    assert "Traceback" not in aiod("upgrade", bad).stderr

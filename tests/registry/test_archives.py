@@ -288,3 +288,12 @@ def test_a_mutated_archive_is_unpacked_or_a_sentence(
     assert not [item for item in names(tmp_path) if not item.startswith(("x.", "cache"))]
     for folder in (tmp_path / "cache").glob("*"):
         shutil.rmtree(folder)
+
+
+def test_folders_nested_without_end_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    archive = tmp_path / "deep.zip"
+    with zipfile.ZipFile(archive, "w") as content:
+        content.writestr("a/" * 1900 + "f", b"x")
+    with pytest.raises(LocationError, match="nested more than"):
+        unpack(archive, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["deep.zip"]

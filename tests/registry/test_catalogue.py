@@ -333,3 +333,23 @@ def test_a_manifest_replaced_by_one_of_the_same_size_and_time_is_noticed(
     with pytest.raises(ManifestError, match="has changed"):
         registry.params_for("toy/v1")
     assert load([lab]).default_config("toy/v1") == {"size": 4.5}
+
+
+def test_a_model_is_in_its_registry_and_one_folder_may_be_named_plainly(
+    make_layer: Callable[..., Path],
+) -> None:
+    registry = load(str(make_layer("lab", family())))
+    assert all(model in registry for model in registry)
+    assert "toy/v1" in registry
+
+
+def test_a_word_is_searched_from_its_start() -> None:
+    found = {model.family for model in load().filter(text="cell wall")}
+    assert found == {"panseg"}
+    assert {model.family for model in load().filter(text="MIT")} == {"empanada"}
+
+
+def test_a_task_by_its_display_name_is_recognised() -> None:
+    with pytest.raises(UnknownModelError) as caught:
+        load().filter(task="mitochondria")
+    assert caught.value.hint == 'did you mean "mito"?'

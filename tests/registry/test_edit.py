@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -548,3 +550,42 @@ def test_what_is_written_is_json_with_letters_as_they_are(lab: Path) -> None:
     assert "Größe in µm" in text
     assert text.endswith("}\n")
     assert json.loads(text)["metadata"]["description"] == "Größe in µm"
+
+
+def test_trainings_that_end_together_all_register_their_models(tmp_path: Path) -> None:
+    layer = tmp_path / "lab"
+    program = (
+        "import sys; from aiod.registry.edit import add_version;"
+        f"add_version({str(layer)!r}, 'cellpose', sys.argv[1], task='cyto', location=None)"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", program, f"run{number}"]) for number in range(6)
+    ]
+    assert [writer.wait(timeout=60) for writer in writers] == [0] * 6
+    document = read_document(layer / "manifests" / "cellpose.json")
+    assert sorted(document["versions"]) == [f"run{number}" for number in range(6)]
+
+
+def test_a_change_that_would_undo_anothers_is_refused(tmp_path: Path) -> None:
+    layer = tmp_path / "lab"
+    planned = add_version(layer, "cellpose", "one", task="cyto", location=None, dry_run=True)
+    add_version(layer, "cellpose", "two", task="cyto", location=None)
+    with pytest.raises(UsageError, match="has changed meanwhile"):
+        planned.write()
+    assert "two" in read_document(layer / "manifests" / "cellpose.json")["versions"]
+
+
+def test_a_version_may_bring_its_own_parameters(tmp_path: Path) -> None:
+    params = [{"name": "Diameter", "arg_name": "diameter", "value": 45.0}]
+    add_version(tmp_path, "cellpose", "big", task="cyto", location=None, params=params)
+    assert load(tmp_path).default_config("cellpose/big") == {"diameter": 45.0}
+
+
+def test_a_missing_hash_is_added_to_a_location_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"weights")
+    place = str(tmp_path / "weights")
+    add_version(tmp_path, "cellpose", "x", task="cyto", location=place, hashed=False)
+    add_location(tmp_path, "cellpose", "x", location=place)
+    (location,) = load(tmp_path).locations_for("cellpose/x")
+    assert location.sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert location.size == 7

@@ -196,3 +196,16 @@ def test_an_unknown_format_lists_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match='no format "bioimageio"') as caught:
         export(load(), tmp_path, "bioimageio")
     assert caught.value.hint == "one of aiod"
+
+
+def test_an_export_never_overwrites_a_layer(tmp_path: Path) -> None:
+    layer = tmp_path / "lab"
+    (layer / "manifests").mkdir(parents=True)
+    path = layer / "manifests" / "toy.json"
+    path.write_text(json.dumps(family()))
+    before = path.read_bytes()
+    registry = load([layer])
+    for folder in (layer, layer / "manifests"):
+        with pytest.raises(UsageError, match="would be overwritten"):
+            export(registry, folder)
+    assert path.read_bytes() == before

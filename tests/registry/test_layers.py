@@ -185,3 +185,13 @@ def test_a_bad_list_of_tasks_is_reported_and_the_rest_works(
 
 def test_the_layers_of_a_registry_can_be_shown(make_layer: MakeLayer) -> None:
     assert "from aiod and lab>" in repr(load([make_layer("lab")]))
+
+
+def test_a_circle_of_links_is_a_layer_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv("AIOD_REGISTRIES", str(tmp_path / "loop"))
+    registry = load()
+    assert "cellpose/cyto3" in registry
+    assert [Path(problem.file).name for problem in registry.problems] == ["loop"]

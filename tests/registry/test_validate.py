@@ -290,3 +290,24 @@ def test_what_only_adds_to_a_shipped_family_inherits_its_licence_and_papers(
     codes = {problem.code for problem in validate([make_layer("lab", bare)]).problems}
     assert "no-hash" in codes
     assert codes.isdisjoint({"no-weights-licence", "no-code-licence", "no-publication"})
+
+
+def test_a_runner_beside_additions_to_a_shipped_family_takes_its_parameters_too(
+    make_layer: Callable[..., Path],
+) -> None:
+    layer = make_layer("lab", family("Cellpose", params=None))
+    (layer / "runners").mkdir()
+    (layer / "runners" / "cellpose.py").write_text(
+        "def load(weights, *, config, device): ...\n"
+        "def predict(model, image, *, axes, diameter=30.0): ...\n"
+    )
+    errors = [p for p in validate([layer]).problems if p.severity == "error"]
+    assert errors == []
+
+
+def test_a_manifest_of_thousands_of_mistakes_is_judged(tmp_path: Path) -> None:
+    params = [{"name": f"P{n}", "tool_tip": "x", "vlaue": 1} for n in range(2000)]
+    path = tmp_path / "many.json"
+    path.write_text(json.dumps(family(params=params)))
+    codes = [problem.code for problem in validate([path]).problems]
+    assert codes.count("unknown-field") == 4000
