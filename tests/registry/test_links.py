@@ -200,8 +200,8 @@ def test_every_url_of_the_registry_is_asked_once(server: Server, make_layer: Mak
     links = links_of(load([lab(server, make_layer, sha256=SHA256, size=len(DATA))]), ["toy"])
     assert [(link.kind, link.url, link.used_by) for link in links] == [
         ("weights", server.url("/x.pth"), ("toy/v1/nuclei", "toy/v1/cyto")),
-        ("page", server.url("/page"), ("toy",)),
         ("config", server.url("/x.json"), ("toy/v1/cyto",)),
+        ("page", server.url("/page"), ("toy",)),
     ]
     assert (links[0].sha256, links[0].size) == (SHA256, len(DATA))
     (one, _) = links_of(load([lab(server, make_layer)]), ["toy/v1/nuclei"])
@@ -215,7 +215,7 @@ def test_the_remembered_hash_is_compared_where_the_manifest_has_none(
 ) -> None:
     registry = load([lab(server, make_layer)])
     pull(registry, "toy/v1/cyto")
-    weights, _, config = links_of(registry, ["toy"])
+    weights, config, _ = links_of(registry, ["toy"])
     assert weights.sha256 == SHA256
     assert config.sha256 == hashlib.sha256(b"{}").hexdigest()
     server.put("/x.json", b"[]")

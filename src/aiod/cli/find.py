@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command("list")
 @click.option("--task", help="Only models for this task (see `aiod tasks`).")
 @click.option("--axes", help="Only models that take these axes, such as YX or ZYX.")
-@click.option("--search", metavar="WORDS", help="Only models whose description has these words.")
+@click.option("--search", metavar="WORDS", help="Only models that speak of these words.")
 @click.option("--all", "everything", is_flag=True, help="Also models that you cannot reach.")
 @json_option
 def list_models(
@@ -30,19 +30,20 @@ def list_models(
     Example: aiod list --task nuclei --axes ZYX
     """
     registry = load_registry()
-    reachable = None if everything else True
-    models = registry.filter(task=task, axes=axes, text=search, reachable=reachable)
+    found = registry.filter(task=task, axes=axes, text=search)
+    reasons = {model.id: model.why_unreachable() for model in found}
+    models = [model for model in found if everything or reasons[model.id] is None]
     if as_json:
-        print_json([_summary(model) for model in models])
+        print_json([_summary(model, reasons[model.id]) for model in models])
         return
     if models:
         rows = [
-            (short_id, model.task, model.axes or "?", _standing(model))
+            (short_id, model.task, model.axes or "?", _standing(model, reasons[model.id]))
             for short_id, model in _short_ids(registry, models)
         ]
         print_table(("Model", "Task", "Axes", "Description"), rows, wide=3, brief=True)
-    for model in models if everything else ():
-        if reason := model.why_unreachable():
+    for model in models:
+        if reason := reasons[model.id]:
             click.echo(printable(f"{model.id} is not reachable: {reason}"))
     families = len({model.family for model in models})
     advice = "`aiod show MODEL` tells more about one."
@@ -51,10 +52,8 @@ def list_models(
     click.echo(
         f"{counted(len(models), 'model')} of {counted(families, 'family', 'families')}. {advice}"
     )
-    if not everything:
-        hidden = len(registry.filter(task=task, axes=axes, text=search, reachable=False))
-        if hidden:
-            click.echo(f"{counted(hidden, 'model')} not reachable from here: `aiod list --all`.")
+    if hidden := len(found) - len(models):
+        click.echo(f"{counted(hidden, 'model')} not reachable from here: `aiod list --all`.")
 
 
 @click.command()
@@ -66,7 +65,7 @@ def show(model_id: str, as_json: bool) -> None:
     Example: aiod show cellpose/cyto3
     """
     registry = load_registry()
-    if "/" not in model_id and len(registry.family(model_id).models) > 1:
+    if "/" not in model_id and (as_json or len(registry.family(model_id).models) > 1):
         _show_family(registry, model_id, as_json)
         return
     model = registry.get(model_id)
@@ -139,8 +138,7 @@ def cite(model_ids: tuple[str, ...], style: str) -> None:
         click.echo(printable(text))
 
 
-def _summary(model: Model) -> dict[str, Any]:
-    reason = model.why_unreachable()
+def _summary(model: Model, reason: str | None) -> dict[str, Any]:
     return {
         "id": model.id,
         "family": model.family,
@@ -180,11 +178,11 @@ def _held(model: Model) -> bool:
     )
 
 
-def _standing(model: Model) -> str:
+def _standing(model: Model, reason: str | None) -> str:
     from aiod.registry.settings import offline
 
     notes = [model.status] if model.status in ("experimental", "deprecated") else []
-    if not model.reachable:
+    if reason:
         notes.append("not reachable")
     elif offline() and model.needs_weights and not _held(model):
         notes.append("not on this machine")
@@ -196,7 +194,7 @@ def _details(registry: Registry, model: Model) -> dict[str, Any]:
     from aiod.registry.locations import why_unreachable
 
     return {
-        **_summary(model),
+        **_summary(model, model.why_unreachable()),
         "metadata": plain(registry.metadata_for(model)),
         "params": [plain(parameter) for parameter in registry.params_for(model)],
         "defaults": registry.default_config(model),
@@ -292,7 +290,12 @@ def _show_family(registry: Registry, short_name: str, as_json: bool) -> None:
     if manifest.usage_guide:
         click.echo(printable(f"{manifest.usage_guide}\n"))
     rows = [
-        (model.id, model.axes or "?", ", ".join(model.layers), _standing(model))
+        (
+            model.id,
+            model.axes or "?",
+            ", ".join(model.layers),
+            _standing(model, model.why_unreachable()),
+        )
         for model in family.models
     ]
     print_table(("Model", "Axes", "Layer", "Description"), rows, wide=3)

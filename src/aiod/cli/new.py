@@ -24,7 +24,7 @@ def new() -> None:
 
     \b
     Example: aiod new version --to /shared/lab --family cellpose --version embryo \\
-                 --task cyto --axes CYX --location weights/embryo --description "…"
+                 --task cyto --axes CYX --location ../weights/embryo --description "…"
     """
 
 

@@ -121,6 +121,7 @@ class Questions:
     def parameters(self) -> list[dict[str, Any]]:
         from aiod.registry.edit import wrong_answer
         from aiod.registry.jsontext import parse
+        from aiod.registry.parameter_rules import broken_parameters
         from aiod.registry.schema import Parameter
         from aiod.words import family_slug
 
@@ -136,7 +137,12 @@ class Questions:
             value = self.once('  Default value, as JSON (0.5, true, "otsu", [1, 2])', _not_json)
             tooltip = self.once("  What does turning it do to the result?", default="")
             item = {"name": name, "arg_name": argument, "value": parse(value)}
-            found.append({**item, **({"tooltip": tooltip} if tooltip else {})})
+            item |= {"tooltip": tooltip} if tooltip else {}
+            broken = next(broken_parameters([*found, item], ()), None)
+            if broken is None:
+                found.append(item)
+            else:  # what ties the answers together: ask for this parameter once more
+                click.echo(printable(f"  {broken.found}; expected {broken.expected}"))
         return found
 
     def ask(

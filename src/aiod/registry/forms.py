@@ -25,7 +25,8 @@ EMAIL = r"^[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+$"
 GITHUB = r"^[A-Za-z0-9](-?[A-Za-z0-9]){0,38}$"
 FAMILY_SLUG = r"^[a-z][a-z0-9_]*$"
 VERSION_SLUG = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$"
-VERSION_NAME = r"^[^/\\\x00-\x1f\x7f]+$"
+WORDS = r"[^\s]"
+VERSION_NAME = r"^[^/\\\x00-\x1f\x7f]*[^\s/\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$"
 ARG_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 AXES = r"^[TCZYX]{2,5}$"
 AXES_ECMA = r"^(?=.*Y)(?=.*X)(?!.*(.).*\1)[TCZYX]{2,5}$"
@@ -44,6 +45,7 @@ IN_WORDS = {
     GITHUB: "a GitHub user name, without @ and URL",
     FAMILY_SLUG: "lower-case letters, digits and _ (first a letter), as it names the runner",
     VERSION_SLUG: "letters, digits, '.', '_' and '-', as it names folders",
+    WORDS: "words",
     VERSION_NAME: "a name without slashes and control characters",
     ARG_NAME: "a Python argument name: letters, digits and _",
     AXES: "letters of TCZYX, upper case, Y and X among them",

@@ -19,6 +19,7 @@ from aiod.registry.settings import offline
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
     from aiod.registry.merge import Model
+    from aiod.registry.schema import Manifest
 
 _AT_ONCE = 16
 _PERMANENT = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
@@ -75,7 +76,7 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
     def note(
         url: str | None, kind: str, used_by: str, sha256: str | None = None, size: int | None = None
     ) -> None:
-        if url and url.lower().startswith(("http://", "https://")):
+        if url and " " not in url and url.lower().startswith(("http://", "https://")):
             found.setdefault((url, kind), []).append((used_by, sha256, size))
 
     for model in models:
@@ -85,9 +86,14 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
             config = location.config.url if location.config else None
             note(config, "config", model.id, _remembered(model, config))
         metadata = registry.metadata_for(model)
-        pages = [metadata.url, metadata.repo, *(pub.url for pub in metadata.pubs or ())]
-        for page in pages:
-            note(page, "page", model.family)
+        if metadata.test is not None:
+            note(metadata.test.input, "test", model.id)
+            if isinstance(metadata.test.expected, str):
+                note(metadata.test.expected, "test", model.id)
+    for family in dict.fromkeys(model.family for model in models):
+        for _, manifest in registry.manifests_of(family):
+            for page in _pages(manifest):
+                note(page, "page", family)
     return [
         Link(
             url,
@@ -121,6 +127,21 @@ def _models(registry: Registry, ids: Iterable[str]) -> Iterator[Model]:
             yield registry.get(model_id)
         else:
             yield from registry.family(model_id).models
+
+
+def _pages(manifest: Manifest) -> Iterator[str | None]:
+    """Every page that a manifest names: home pages, sources, papers, people."""
+    yield manifest.usage_guide
+    blocks = [manifest.metadata]
+    for version in manifest.versions.values():
+        blocks += [block for block in (version.metadata,) if block]
+        blocks += [entry.metadata for entry in version.tasks.values() if entry.metadata]
+    for block in blocks:
+        yield from (block.url, block.repo)
+        yield from (author.url for author in block.authors or ())
+        for pub in block.pubs or ():
+            yield pub.url
+            yield from (author.url for author in pub.authors or ())
 
 
 def _remembered(model: Model, url: str | None) -> str | None:

@@ -2,8 +2,8 @@
 
 Field names are those of AIoD's format, so that its manifests are read unchanged. The models are
 strict and frozen and never fill anything in: what a family gives for all its versions is derived
-in `views`, not written here. Rules that tie several fields together are in `rules`; validating a
-:class:`Manifest` applies both.
+in `catalogue`, not written here. Rules that tie several fields together are in `rules`; validating
+a :class:`Manifest` applies both.
 
 Every field carries the description that the documentation, the forms, the questions of `aiod new`
 and the error messages show.
@@ -53,7 +53,7 @@ Slug = Annotated[
     Field(max_length=50, json_schema_extra={"pattern": forms.VERSION_SLUG}),
     AfterValidator(forms.check_version_slug),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=50)]
+Name = Annotated[str, Field(min_length=1, max_length=50, pattern=forms.WORDS)]
 VersionName = Annotated[str, Field(min_length=1, max_length=50, pattern=forms.VERSION_NAME)]
 # Unions, so that 30 stays 30 and 30.0 stays 30.0 when a manifest is written again.
 Number = Annotated[float | int, WithJsonSchema({"type": "number"})]
@@ -220,6 +220,7 @@ class Metadata(Strict):
         str,
         Field(
             min_length=1,
+            pattern=forms.WORDS,
             description="What it segments, in which images, in a sentence or two.",
             examples=["Nuclei in fluorescence images, also where they touch."],
         ),

@@ -121,8 +121,12 @@ def _check(
 
 def _check_tasks(path: Path) -> Iterator[Problem]:
     try:
+        faults = Source(read_text(path, limit=MAX_MANIFEST_BYTES), os.fspath(path)).faults()
+        if faults:
+            yield from faults
+            return
         read_tasks(path)
-    except ManifestError as error:
+    except AiodError as error:
         yield Problem(
             "error",
             "tasks",
