@@ -8,7 +8,7 @@ ECMAScript's and Python's, so that the JSON Schema repeats them to the letter.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -104,6 +104,7 @@ def check_url(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=512)  # there are 212 right answers
 def check_axes(text: str) -> str:
     """Letters of TCZYX, no repeats, Y and X among them."""
     problem = None
@@ -212,8 +213,14 @@ def _spdx_ids() -> tuple[str, ...]:
     return tuple(entry["id"] for entry in LICENSES.values())
 
 
+# Longer than any device's name and without dots: seen at one glance.
+_PLAIN_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{4,}")
+
+
 def check_version_slug(text: str) -> str:
     """A slug that names a folder on every system."""
+    if _PLAIN_SLUG.fullmatch(text):
+        return text
     if RESERVED.match(text):
         raise PydanticCustomError(
             "slug", "a name that Windows keeps for a device", {"expected": "another name"}

@@ -26,7 +26,8 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
     versions = document.get("versions")
     if not isinstance(versions, dict):
         return
-    yield from _slugs(versions)
+    if not _are_distinct(versions):
+        yield from _slugs(versions)
     for name, version in versions.items():
         if not isinstance(version, dict):
             continue
@@ -89,6 +90,20 @@ def _family(document: dict[str, Any]) -> Iterator[Finding]:
             )
     if document.get("config") is not None and document.get("config_path") is not None:
         yield Finding(("config_path",), "config", "both config and config_path", "one of the two")
+
+
+def _are_distinct(versions: dict[str, Any]) -> bool:
+    """Whether one look shows that names and slugs are all there and all different."""
+    keys: set[str] = set()
+    wanted = 0
+    for name, version in versions.items():
+        if not isinstance(version, dict):
+            return False
+        slug, plain = slug_of(name, version).casefold(), name.casefold()
+        keys.add(slug)
+        keys.add(plain)
+        wanted += 1 if slug == plain else 2
+    return len(keys) == wanted and "" not in keys
 
 
 def _slugs(versions: dict[str, Any]) -> Iterator[Finding]:
