@@ -95,7 +95,6 @@ def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Ent
     # The schema takes longer to import than an index to read: only where a file must be judged.
     from pydantic_core import to_json
 
-    from aiod.registry.explain import explain
     from aiod.registry.schema import MAX_MANIFEST_BYTES, Manifest
 
     text = ""
@@ -107,6 +106,8 @@ def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Ent
         problems = [unreadable(file, error)]
         signature = _NEVER  # whether a file can be read may change without the file
     except (IrregularJSON, ValueError):
+        from aiod.registry.explain import explain
+
         problems = explain(text, file, tasks, lint=False)
     else:
         return Entry(file, signature, short_name_of(document), to_json(summarise(document)))
