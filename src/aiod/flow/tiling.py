@@ -95,7 +95,7 @@ class Plan:
         without a halo there are none.
         """
         for step in itertools.product((-1, 0, 1), repeat=len(self.grid)):
-            place = tuple(map(int.__add__, tile.place, step))
+            place = tuple(p + s for p, s in zip(tile.place, step, strict=True))
             if step > (0,) * len(step) and all(
                 0 <= p < n for p, n in zip(place, self.grid, strict=True)
             ):
