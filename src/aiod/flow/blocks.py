@@ -52,7 +52,7 @@ class BlockStore:
 
     def save(self, frame: int, tile: int, block: Block, labels: Pixels) -> None:
         """Write a block whole or not at all. Raises AiodError (a full disk, …)."""
-        body = imagecodecs.zstd_encode(np.ascontiguousarray(labels).data, level=_LEVEL)
+        body = imagecodecs.zstd_encode(labels.tobytes(), level=_LEVEL)
         head = {
             **asdict(block),
             "shape": labels.shape,
