@@ -69,7 +69,7 @@ _CAUSES: tuple[tuple[str, str, str | None], ...] = (
         "run `aiod env build {family}` once with a network",
     ),
     (
-        r"dns error|failed to (connect|fetch)|client error \(connect\)|sending request|timed out|refused",
+        r"dns error|failed to (connect|fetch)|error sending request|timed out|refused",
         "the packages cannot be downloaded",
         "check the network and the proxy (HTTPS_PROXY), then try again: nothing is lost",
     ),
