@@ -32,7 +32,7 @@ from aiod.files import read_text, reason, write_atomically
 from aiod.flow.header import Header, RunnerError, read_header
 from aiod.flow.installer import chooses_torch, run_uv, settings
 from aiod.progress import Progress, Step, silent
-from aiod.registry.cache import file_mode, lock_named, make_folder
+from aiod.registry.cache import file_mode, make_folder
 from aiod.registry.layers import Layer
 from aiod.registry.settings import cache_folder
 from aiod.words import nearest
@@ -61,7 +61,7 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A folder of an environment. `environment` is None where it is broken or half built."""
+    """A folder of an environment: ready, being built by another process, or broken."""
 
     family: str
     folder: Path
@@ -69,6 +69,11 @@ class Found:
     environment: Environment | None
     size: int
     date: str
+    building: bool
+
+    @property
+    def state(self) -> str:
+        return "ready" if self.environment else "building" if self.building else "broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +133,44 @@ def environment_for(
 
 @contextlib.contextmanager
 def _locked(folder: Path, family: str) -> Iterator[None]:
+    """Only one process at a time builds or removes an environment. Raises CacheError."""
+    from filelock import FileLock
+
     root = folder.parent.parent
     try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(lock_named(root, f"environment {folder.name}"))
-            make_folder(root, folder.parent)
-            yield
-    except CacheError as error:
+        make_folder(root, _lock_file(folder).parent)
+        make_folder(root, folder.parent)
+        lock = FileLock(_lock_file(folder), mode=file_mode(root))
+        lock.acquire()
+    except (OSError, CacheError) as error:
+        why = reason(error) if isinstance(error, OSError) else ""
         raise CacheError(
-            error.what,
+            f"The cache {root} cannot be written: {why}." if why else str(error.args[0]),
             hint=f"ask its owner for `aiod env build {family}`, or set AIOD_CACHE to a folder "
             "of your own",
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.parent.parent / "locks" / f"{folder.name}.lock"
+
+
+def _is_locked(folder: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not _lock_file(folder).exists():
+        return False
+    try:
+        with FileLock(_lock_file(folder), timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a cache of others, where nothing can be removed either
+        return False
 
 
 def _build(want: Wanted, progress: Progress) -> Environment:
@@ -247,7 +278,8 @@ def list_environments(root: Path | None = None) -> list[Found]:
             record = _read_record(folder) or {"size": 0, "date": ""}
             ready = _ready(folder)
             size = record["size"] if ready else _size(folder)
-            found.append(Found(family, folder, digest, ready, size, record["date"]))
+            building = ready is None and _is_locked(folder)
+            found.append(Found(family, folder, digest, ready, size, record["date"], building))
     return found
 
 
