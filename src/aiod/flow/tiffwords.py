@@ -74,7 +74,7 @@ def _colours(page: Any) -> tuple[bool, bool, list[str]]:
     alpha = (rgb and samples == 4) or (samples in (2, 5) and bool(extra) and extra[-1] in (1, 2))
     if photometric == 3:
         warnings.append("Its table of colours is not used: the numbers stored are the image.")
-    elif photometric == 0:
+    elif photometric == 0 and page.bitspersample > 1:  # a mask of two values is as it is
         warnings.append("It says that 0 is white; its numbers are read as they are.")
     elif photometric == 5:
         warnings.append("Its colours are those of a printer (CMYK) and are read as channels.")
