@@ -74,7 +74,7 @@ def serve() -> None:
         request, answers = job
         answer = handle(request)
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # the model closed it
+            with contextlib.suppress(Exception):  # the model closed it, or put what it liked there
                 stream.flush()
         answers.put(answer)
 
@@ -300,7 +300,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         try:
             sys.modules["torch"].cuda.empty_cache()
         except Exception as second:  # noqa: BLE001 -- memory is only freed as far as it goes
-            sys.stderr.write(f"the memory of the GPU could not be freed: {second}\n")
+            trace += f"\nThe memory of the GPU could not be freed: {second}"
     return {
         "failure": "memory" if is_memory else "raised",
         "type": type(error).__name__,
@@ -324,7 +324,8 @@ def _warn(
     text = " ".join(str(message).split())[:300]
     if len(_warned) < _MAX_WARNINGS and not issubclass(category, _NOT_FOR_USERS):
         _warned[text] = None
-    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+    with contextlib.suppress(Exception):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 # --- the process -----------------------------------------------------------------------------

@@ -325,20 +325,19 @@ def _end(service: _Service, blocks: dict[str, shared_memory.SharedMemory], scrat
 
 
 def _kill(service: _Service) -> None:
+    """End a process and what it has started, which outlives it where it ended by itself."""
     process = service.process
-    if process.poll() is None:
-        if os.name == "nt":
-            subprocess.run(  # noqa: S603
-                ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607
-                capture_output=True,
-                check=False,
-            )
-        else:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if os.getpgid(process.pid) == process.pid:  # its own session, as soon as it runs
-                    os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
+    if os.name != "nt":
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    elif process.poll() is None:
+        subprocess.run(  # noqa: S603
+            ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607
+            capture_output=True,
+            check=False,
+        )
     with contextlib.suppress(subprocess.TimeoutExpired):
+        process.kill()
         process.wait(_SECONDS_TO_DIE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from aiod.flow.process import Ended, Lost, Process
 Kind = Literal["load", "raised", "crashed", "hung", "memory", "answer", "lost"]
 
 _LINES_SHOWN = 5
+_MAX_LINE = 300
+_FRAME = re.compile(r"Traceback \(most|  |(Current t|T)hread 0x|Extension modules:")
 _MAX_LABEL = 2**32 - 1
 _HINT_OF = {
     "load": "`aiod env build {family} --again` builds its environment anew",
@@ -246,39 +249,39 @@ class Worker:
         else:
             told = f"The worker of {family} cannot be talked to {when}."
             log = f"{log}\n{error}"
-        return self._error(told, kind, log)
+        return self._error(told, kind, log, log)
 
     def _failed(self, answer: dict[str, Any], loading: bool, when: str) -> ModelError:
         """A failure that the process itself tells; it goes on, unless the model wants to exit."""
         family = self.spec.family
         time.sleep(0.02)  # what was printed comes by another way than the answer
         assert self._process is not None
-        log = self._process.tail.since(self._mark) + answer.get("traceback", "")
+        printed = self._process.tail.since(self._mark)
+        log = printed + answer.get("traceback", "")
         message = " ".join(str(answer["message"]).split())
         failure = answer["failure"]
         if failure == "exit":
             self._drop()
-            return self._error(
-                f"{family} ended its process with sys.exit({message}) {when}.", "crashed", log
-            )
+            told = f"{family} ended its process with sys.exit({message}) {when}."
+            return self._error(told, "crashed", log, printed)
         if failure == "answer":
-            return self._error(f"{family}: {message}.", "answer", log)
+            return self._error(f"{family}: {message}.", "answer", log, printed)
         raised = answer["type"] + (f": {message}" if message else "")
         raised = raised if raised.endswith((".", "!", "?")) else raised + "."
         if loading:
-            return self._error(f"{family} could not be loaded: {raised}", "load", log)
+            return self._error(f"{family} could not be loaded: {raised}", "load", log, printed)
         if failure == "memory":
-            return self._error(f"{family} ran out of memory {when}: {raised}", "memory", log)
-        return self._error(f"{family} failed {when}: {raised}", "raised", log)
+            told = f"{family} ran out of memory {when}: {raised}"
+            return self._error(told, "memory", log, printed)
+        return self._error(f"{family} failed {when}: {raised}", "raised", log, printed)
 
-    def _error(self, told: str, kind: Kind, log: str) -> ModelError:
-        lines = [line for line in log.splitlines() if line.strip()]
+    def _error(self, told: str, kind: Kind, log: str, printed: str) -> ModelError:
         hint = _HINT_OF.get(kind)
         return ModelError(
             told,
             kind=kind,
             log=log,
-            details=[line[:300] for line in lines[-_LINES_SHOWN:]],
+            details=_last_lines(printed),
             hint=hint and hint.format(family=self.spec.family),
         )
 
@@ -315,3 +318,9 @@ class Worker:
                 f"{family} returned the label {high}; labels are below 2**32.", kind="answer"
             )
         return labels.astype(np.uint32, copy=False)
+
+
+def _last_lines(printed: str) -> list[str]:
+    """The end of what a model printed, without the frames of tracebacks, which the log has."""
+    lines = [line for line in printed.splitlines() if line.strip() and not _FRAME.match(line)]
+    return [line[:_MAX_LINE] for line in lines[-_LINES_SHOWN:]]

@@ -1,0 +1,817 @@
+"""A model's worker: what it answers, what it survives, and what is left of it."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from aiod.errors import UsageError
+from aiod.flow.devices import choose_device
+from aiod.flow.environments import Environment
+from aiod.flow.process import Tail
+from aiod.flow.workers import ModelError, Worker, WorkerSpec
+
+GOOD = """
+import numpy as np
+
+def load(weights, *, config, device):
+    return (weights, config, device)
+
+def predict(model, image, *, axes, threshold=100):
+    return (image > threshold).astype(np.int32)
+"""
+IMAGE = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8) * 5
+MakeWorker = Callable[..., Worker]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    values: np.ndarray[Any, Any]
+    counts: np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def make(toy_environment: Environment, tmp_path: Path) -> Iterator[MakeWorker]:
+    """Start a worker with a runner of this text; `predict=` replaces the body of a good one's."""
+    made: list[Worker] = []
+
+    def make(text: str = GOOD, *, predict: str | None = None, **changes: Any) -> Worker:
+        if predict is not None:
+            body = "\n".join("    " + line for line in predict.strip().splitlines())
+            text = f"""
+import ctypes, os, resource, signal, subprocess, sys, threading, time, warnings
+import numpy as np
+
+def load(weights, *, config, device):
+    return None
+
+def predict(model, image, *, axes, bad=True):
+    if not bad:
+        return (image > 100).astype(np.int32)
+{body}
+"""
+        runner = tmp_path / "toy.py"
+        runner.write_text(text)
+        spec = WorkerSpec(toy_environment.python, runner, None, None, "cpu", 1, 30.0, 30.0)
+        made.append(Worker(replace(spec, **changes)))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+def predicted(worker: Worker, **params: Any) -> np.ndarray[Any, Any]:
+    return worker.predict(IMAGE, axes="YX", params=params).labels
+
+
+def failure(worker: Worker, **params: Any) -> ModelError:
+    with pytest.raises(ModelError) as caught:
+        worker.predict(IMAGE, axes="YX", params=params)
+    assert "Traceback" not in str(caught.value)
+    return caught.value
+
+
+def is_gone(pid: int, seconds: float = 10) -> bool:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def shared_memory() -> set[str]:
+    folder = Path("/dev/shm")
+    return {path.name for path in folder.glob("psm_*")} if folder.is_dir() else set()
+
+
+# --- what a good model gets and gives ------------------------------------------------------------
+
+
+def test_labels_have_the_spatial_shape_of_the_image_and_are_uint32(make: MakeWorker) -> None:
+    found = make().predict(IMAGE, axes="YX", params={"threshold": 50})
+    assert found.labels.dtype == np.uint32
+    np.testing.assert_array_equal(found.labels, IMAGE > 50)
+    assert 0 < found.seconds < 5
+    assert found.messages == ()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("YX", (5, 7)), ("CYX", (2, 5, 7)), ("YXC", (5, 7, 3)), ("ZYX", (4, 5, 7))]
+)
+def test_channels_are_left_out_wherever_they_stand(
+    make: MakeWorker, axes: str, shape: tuple[int, ...]
+) -> None:
+    worker = make(predict="return image.sum(axes.index('C')) if 'C' in axes else image")
+    image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    found = worker.predict(image, axes=axes, params={}).labels
+    expected = image.sum(axes.index("C")) if "C" in axes else image
+    np.testing.assert_array_equal(found, expected)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    image=arrays.arrays(
+        st.sampled_from(["u1", "<u2", ">u2", "i4", ">i4", "f4", "f8", "?", "u8", "f2"]),
+        arrays.array_shapes(min_dims=2, max_dims=2, max_side=40),
+        fill=st.nothing(),
+    ),
+    order=st.sampled_from("CF"),
+)
+def test_a_model_sees_exactly_the_pixels_it_is_sent(
+    shared: Worker, image: np.ndarray[Any, Any], order: Any
+) -> None:
+    """Whatever the dtype, the byte order and the strides; in one worker, blocks used again."""
+    sent = np.array(image, order=order)[:, ::-1]
+    found = shared.predict(sent, axes="YX", params={}).labels
+    native = np.ascontiguousarray(sent).astype(sent.dtype.newbyteorder("="))
+    raw = native.tobytes()
+    assert int(found.flat[0]) == sum(raw) % 2**32
+    assert int(found.flat[-1]) == sum(raw) % 2**32
+
+
+@pytest.fixture(scope="module")
+def shared(
+    toy_environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    runner = tmp_path_factory.mktemp("shared") / "bytes.py"
+    runner.write_text(
+        "import numpy as np\n"
+        "def load(weights, *, config, device): pass\n"
+        "def predict(model, image, *, axes):\n"
+        "    return np.full(image.shape, sum(image.tobytes()), np.uint64)\n"
+    )
+    spec = WorkerSpec(toy_environment.python, runner, None, None, "cpu", 1, 30.0, 30.0)
+    with Worker(spec) as worker:
+        yield worker
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "<u2", ">u2", "i4", "u4", "i8", ">i8", "u8"])
+def test_labels_of_any_whole_dtype_are_taken(make: MakeWorker, dtype: str) -> None:
+    labels = predicted(make(predict=f"return (image > 100).astype('{dtype}')"))
+    np.testing.assert_array_equal(labels, IMAGE > 100)
+
+
+def test_labels_are_taken_in_fortran_order_and_as_a_view(make: MakeWorker) -> None:
+    labels = predicted(make(predict="return np.asfortranarray(image.astype('i8'))[::-1][::-1]"))
+    np.testing.assert_array_equal(labels, IMAGE)
+
+
+def test_the_largest_label_is_the_largest_of_uint32(make: MakeWorker) -> None:
+    assert predicted(make(predict="return np.full(image.shape, 2**32 - 1)")).max() == 2**32 - 1
+
+
+def test_load_gets_weights_config_and_device_as_texts(make: MakeWorker, tmp_path: Path) -> None:
+    text = GOOD.replace("return (weights", "assert 0, (weights")
+    worker = make(text, weights=Path("some/w.pth"), config=tmp_path / "c.yml", device="cuda:1")
+    told = str(failure(worker))
+    assert f"'{Path.cwd() / 'some' / 'w.pth'}', '{tmp_path / 'c.yml'}', 'cuda:1'" in told
+
+
+def test_the_model_is_loaded_once(make: MakeWorker) -> None:
+    worker = make(
+        GOOD.replace("return (weights", "global n; n += 1; return (weights").replace(
+            "return (image > threshold).astype(np.int32)", "return np.full(image.shape, n)"
+        )
+        + "\nn = 0"
+    )
+    assert {int(predicted(worker).max()) for _ in range(3)} == {1}
+
+
+def test_a_tile_does_not_change_under_a_model_that_keeps_or_writes_it(make: MakeWorker) -> None:
+    worker = make(predict="kept.append(image); image[:] = 3; return kept[0]")
+    text = worker.spec.runner.read_text() + "\nkept = []\n"
+    worker.spec.runner.write_text(text)
+    before = IMAGE.copy()
+    assert predicted(worker).max() == 3
+    worker.predict(IMAGE[:2] * 0, axes="YX", params={"bad": False})
+    np.testing.assert_array_equal(IMAGE, before)
+    assert predicted(worker).max() == 3
+
+
+def test_larger_tiles_and_answers_get_larger_blocks(make: MakeWorker) -> None:
+    worker = make(predict="return image.astype('i8')")
+    for side in (1, 300, 1000, 3):
+        image = np.random.default_rng(side).integers(0, 60_000, (side, side), "u2")
+        np.testing.assert_array_equal(worker.predict(image, axes="YX", params={}).labels, image)
+
+
+def test_warnings_are_messages_of_the_prediction_once(make: MakeWorker) -> None:
+    worker = make(
+        predict="for _ in range(9): warnings.warn('the cells are\\n small')\n"
+        "warnings.warn('old', DeprecationWarning)\nprint('not a message')\nreturn image"
+    )
+    found = worker.predict(IMAGE, axes="YX", params={})
+    assert found.messages == ("the cells are small",)
+    assert worker.predict(IMAGE, axes="YX", params={"bad": False}).messages == ()
+
+
+# --- survey --------------------------------------------------------------------------------------
+
+SURVEY = """
+import numpy as np
+
+def load(weights, *, config, device):
+    pass
+
+def survey(statistics, *, percent=50, of=0):
+    values, counts = statistics[of]["values"], statistics[of]["counts"]
+    middle = values[np.searchsorted(counts.cumsum(), counts.sum() * percent / 100)]
+    return {"level": middle, "channels": len(statistics), "all": {"values": values[:2]}}
+
+def predict(model, image, *, axes, level, channels=0, all=None, size=1):
+    return (image > level).astype(int) * size
+"""
+
+
+def test_survey_gets_exact_histograms_and_its_finds_reach_predict(make: MakeWorker) -> None:
+    worker = make(SURVEY)
+    values, counts = np.unique(IMAGE, return_counts=True)
+    histograms = [Histogram(values, counts), Histogram(values.astype("f4"), counts)]
+    params = {"percent": 25, "size": 2}
+    found = worker.survey(histograms, params)
+    assert found == {"level": 55, "channels": 2, "all": {"values": [0, 5]}}
+    assert type(found["level"]) is int
+    labels = predicted(worker, **params, **found)
+    np.testing.assert_array_equal(labels, (IMAGE > 55) * 2)
+
+
+def test_a_runner_without_a_survey_finds_nothing(make: MakeWorker) -> None:
+    assert make().survey([Histogram(np.arange(2), np.arange(2))], {"threshold": 1}) == {}
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("3", "survey returned a int where a dict of plain values is expected"),
+        ("{'a': float('nan')}", 'survey returned nan under "a" where a finite number is expected'),
+        ("{'a': np.array([1, np.inf])}", 'survey returned inf under "a"'),
+        ("{'a': {'b': object()}}", 'survey returned a object under "a"; plain values'),
+        ("{'a': ['x' * 100] * 20_000}", "survey returned more than 1,000,000 characters"),
+    ],
+)
+def test_what_survey_must_not_return_is_a_sentence(
+    make: MakeWorker, returned: str, told: str
+) -> None:
+    worker = make(f"{GOOD}\ndef survey(statistics):\n    return {returned}\n")
+    with pytest.raises(ModelError, match=told) as caught:
+        worker.survey([], {})
+    assert caught.value.kind == "answer"
+    assert predicted(worker).any()
+
+
+# --- masks that overlap --------------------------------------------------------------------------
+
+
+def overlapped(make: MakeWorker, masks: Any, scores: Any) -> np.ndarray[Any, Any]:
+    worker = make(predict=f"return np.array({masks!r}, bool), np.array({scores!r})")
+    shape = np.shape(masks)[1:]
+    return worker.predict(np.zeros(shape, "u1"), axes="YX"[-len(shape) :], params={}).labels
+
+
+def test_of_overlapping_masks_the_higher_score_wins(make: MakeWorker) -> None:
+    masks = [[[1, 1, 1, 0]], [[0, 1, 1, 1]]]
+    assert overlapped(make, masks, [0.5, 0.4]).tolist() == [[1, 1, 1, 2]]
+    assert overlapped(make, masks, [0.4, 0.5]).tolist() == [[1, 2, 2, 2]]
+
+
+def test_of_equal_scores_the_smaller_mask_wins_then_the_earlier(make: MakeWorker) -> None:
+    assert overlapped(make, [[[0, 1, 1]], [[1, 1, 1]]], [1, 1]).tolist() == [[2, 1, 1]]
+    assert overlapped(make, [[[1, 1, 1]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 2, 2]]
+    assert overlapped(make, [[[1, 1, 0]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("np.zeros((0, 6, 8), bool), []", None),
+        ("np.zeros((2, 6, 9), bool), [1, 2]", r"masks of shape \(2, 6, 9\) and dtype bool"),
+        ("np.zeros((2, 6, 8), int), [1, 2]", "dtype int64 where .* bool are expected"),
+        ("np.zeros((2, 6, 8), bool), [1]", "2 masks with scores of shape"),
+        ("np.zeros((2, 6, 8), bool), ['a', 'b']", "dtype <U1 where one number a mask is expected"),
+        ("np.zeros((2, 6, 8), bool), [1, np.nan]", "a score that is not finite"),
+        ("[[1]], [2]", "a pair that starts with a list, not with masks"),
+    ],
+)
+def test_pairs_that_are_no_masks_with_scores(
+    make: MakeWorker, returned: str, told: str | None
+) -> None:
+    worker = make(predict=f"return {returned}")
+    if told is None:
+        assert not predicted(worker).any()
+    else:
+        error = failure(worker)
+        assert error.kind == "answer"
+        assert re.search(told, str(error)), error
+
+
+# --- answers that are none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("None", "returned None where a numpy array of labels is expected"),
+        ("[1, 2, 3]", "returned a list where"),
+        ("{}", "returned a dict where"),
+        ("3", "returned a int where"),
+        ("np.float32(3)", "returned a numpy.float32 where"),
+        ("image[:-1]", r"labels of shape \(5, 8\) for a tile of shape \(6, 8\)"),
+        ("image.T", r"labels of shape \(8, 6\)"),
+        ("image[None]", r"labels of shape \(1, 6, 8\)"),
+        ("image * 1.0", "labels of dtype float64; labels are whole numbers"),
+        ("np.full(image.shape, np.nan)", "labels of dtype float64"),
+        ("image.astype(complex)", "labels of dtype complex128"),
+        ("image.astype(object)", "labels of dtype object"),
+        ("image.astype(str)", "labels of dtype <U"),
+        ("image.astype(int) - 7", "a negative label, -7"),
+        ("image.astype(int) + 2**32", "the label 42949\\d+; labels are below"),
+        ("image.astype(np.uint64) + 2**63", "the label 9223372036854776043"),
+    ],
+)
+def test_an_answer_that_is_none_is_a_sentence_and_the_next_tile_is_done(
+    make: MakeWorker, returned: str, told: str
+) -> None:
+    worker = make(predict=f"return {returned}")
+    error = failure(worker)
+    assert error.kind == "answer"
+    assert re.search(told, str(error)), error
+    pid = worker.pid
+    np.testing.assert_array_equal(predicted(worker, bad=False), IMAGE > 100)
+    assert worker.pid == pid
+
+
+# --- models that misbehave -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        "print('no newline', end='')",
+        "sys.stdout.write('{\"task\": 1}')",
+        "os.write(1, b'half a line')",
+        "subprocess.run(['echo', 'from a child'])",
+        "ctypes.CDLL(None).puts(b'from C'); ctypes.CDLL(None).fflush(None)",
+        "os.write(1, bytes(range(256)))",
+        "sys.stdout.close()",
+        "sys.stdout = None; sys.stderr = None",
+        "os.close(1)",
+        "threading.Thread(target=print, args=('from a thread',)).start()",
+    ],
+)
+def test_what_a_model_prints_never_reaches_the_protocol(make: MakeWorker, noise: str) -> None:
+    worker = make(predict=f"{noise}\nreturn image")
+    for _ in range(2):
+        np.testing.assert_array_equal(predicted(worker), IMAGE)
+
+
+def test_a_model_that_asks_on_stdin_hears_nothing(make: MakeWorker) -> None:
+    error = failure(worker := make(predict="input('Download 3 GB? [y/n]')"))
+    assert error.kind == "raised"
+    assert "EOFError" in error.what
+    assert predicted(worker, bad=False).any()
+
+
+def test_a_model_that_prints_a_gigabyte_costs_the_host_no_memory(make: MakeWorker) -> None:
+    worker = make(
+        predict="for _ in range(1000): os.write(1, b'x' * 1_000_000)\nprint('the end')\n1 / 0"
+    )
+    before = rss()
+    error = failure(worker)
+    assert rss() - before < 60_000_000
+    assert len(error.log) < 200_000
+    assert "the end" in error.log
+    assert all(len(line) <= 300 for line in error.details)
+
+
+def rss() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 40))
+def test_a_tail_holds_the_last_bytes(parts: list[bytes], limit: int) -> None:
+    tail, whole = Tail(limit), b""
+    for part in parts:
+        mark = tail.position
+        tail.add(part)
+        whole += part
+        assert tail.since(mark) == part[-limit:].decode(errors="replace")
+    assert tail.since(0) == whole[-limit:].decode(errors="replace")
+
+
+def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
+    make: MakeWorker,
+) -> None:
+    worker = make(predict="print('so far so good')\nraise KeyError('no\\n cells')")
+    error = failure(worker)
+    assert error.kind == "raised"
+    assert error.what.startswith("toy failed on this tile: KeyError: ")
+    assert "so far so good" in error.log
+    assert "raise KeyError('no\\n cells')" in error.log  # the line of the runner
+    pid = worker.pid
+    assert predicted(worker, bad=False).any()
+    assert worker.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        ("sys.exit(3)", r"ended its process with sys.exit\(3\)"),
+        ("sys.exit('no GPU')", r"sys.exit\('no GPU'\)"),
+        ("os._exit(4)", "ended with exit code 4"),
+        ("os._exit(0)", "ended with exit code 0"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
+        ("os.abort()", "was killed by SIGABRT"),
+        ("threading.Thread(target=os._exit, args=(5,)).start(); time.sleep(9)", "exit code 5"),
+    ],
+)
+def test_a_model_that_takes_its_process_along_costs_that_tile_only(
+    make: MakeWorker, act: str, told: str
+) -> None:
+    worker = make(predict=f"print('last words', flush=True)\n{act}")
+    error = failure(worker)
+    assert error.kind == "crashed"
+    assert re.search(told, error.what), error
+    assert "last words" in error.log
+    assert predicted(worker, bad=False).any()
+
+
+def test_a_segfault_leaves_the_place_where_it_happened(make: MakeWorker) -> None:
+    error = failure(make(predict="ctypes.string_at(1)"))
+    assert error.kind == "crashed"
+    assert "Segmentation fault" in error.log
+    assert "toy.py" in error.log
+
+
+@pytest.mark.parametrize(
+    "hang",
+    [
+        "time.sleep(60)",
+        "while True: pass",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 60)); time.sleep(60)",
+        "ctypes.PyDLL(None).sleep(60)",  # without letting Python's other threads run
+        "os.kill(os.getpid(), signal.SIGSTOP); time.sleep(60)",
+    ],
+)
+def test_a_model_that_hangs_is_stopped(make: MakeWorker, hang: str) -> None:
+    worker = make(predict=hang, predict_seconds=1.0)
+    worker.load()
+    pid = worker.pid
+    assert pid is not None
+    started = time.monotonic()
+    error = failure(worker)
+    assert time.monotonic() - started < 6
+    assert error.kind == "hung"
+    assert error.what == "toy gave no answer within 1 s on this tile and was stopped."
+    assert is_gone(pid)
+    assert predicted(worker, bad=False).any()
+
+
+def test_where_a_model_hangs_is_in_the_log(make: MakeWorker) -> None:
+    assert "in predict" in failure(make(predict="time.sleep(60)", predict_seconds=0.5)).log
+
+
+def test_a_model_that_leaves_processes_behind_is_taken_away_with_them(
+    make: MakeWorker, tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    child = "child = subprocess.Popen(['sleep', '300'])\n"
+    child += f"open({str(note)!r}, 'w').write(str(child.pid))"
+    worker = make(predict=f"{child}\nreturn image")
+    predicted(worker)
+    worker.close()
+    assert is_gone(int(note.read_text()))
+    worker = make(predict=f"{child}\ntime.sleep(60)", predict_seconds=0.5)
+    assert failure(worker).kind == "hung"
+    assert is_gone(int(note.read_text()))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "resource.setrlimit(resource.RLIMIT_AS, (10**9, -1)); np.ones(10**12, 'u1')",
+        "raise MemoryError",
+        "raise type('OutOfMemoryError', (RuntimeError,), {})('CUDA')",
+        "raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')",
+        "raise RuntimeError('CUDNN_STATUS_ALLOC_FAILED')",
+        'raise RuntimeError("DefaultCPUAllocator: can\'t allocate memory")',
+    ],
+)
+def test_too_little_memory_is_a_kind_of_its_own_that_the_worker_survives(
+    make: MakeWorker, act: str
+) -> None:
+    worker = make(predict=act)
+    error = failure(worker)
+    assert error.kind == "memory"
+    assert "out of memory on this tile" in error.what
+    assert error.hint
+    pid = worker.pid
+    assert predicted(worker, bad=False).any()
+    assert worker.pid == pid
+
+
+def test_a_process_that_dies_for_want_of_memory_says_so(make: MakeWorker) -> None:
+    last = "terminate called after throwing an instance of 'std::bad_alloc'"
+    worker = make(predict=f'os.write(2, b"{last}")\nos.abort()')
+    error = failure(worker)
+    assert error.kind == "memory"
+    assert "SIGABRT for want of memory" in error.what
+
+
+def test_an_answer_whose_exception_cannot_be_told(make: MakeWorker) -> None:
+    worker = make(predict="class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd")
+    assert failure(worker).what == "toy failed on this tile: Odd."
+    assert predicted(worker, bad=False).any()
+
+
+def test_endless_recursion_is_an_exception(make: MakeWorker) -> None:
+    error = failure(make(predict="def f(): f()\nf()"))
+    assert error.kind == "raised"
+    assert "RecursionError" in error.what
+    assert len(error.log) < 50_000
+
+
+# --- models that do not even load ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'."),
+        ("def load(", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero."),
+        (GOOD.replace("return (weights", "raise OSError('no weights')#"), "OSError: no weights."),
+        (GOOD.replace("def load", "def lead"), "has no attribute 'load'"),
+        (GOOD.replace("return (weights", "raise MemoryError#"), "MemoryError"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_says_why(make: MakeWorker, text: str, told: str) -> None:
+    worker = make(text)
+    for _ in range(2):
+        error = failure(worker)
+        assert error.kind == "load"
+        assert error.what.startswith("toy could not be loaded: ")
+        assert told in error.what
+        assert worker.pid is None
+    worker.spec.runner.write_text(GOOD)
+    assert predicted(worker).any()
+
+
+def test_a_model_that_hangs_or_exits_while_it_is_loaded(make: MakeWorker) -> None:
+    hangs = GOOD.replace("return (weights", "import time; time.sleep(60)#")
+    error = failure(make(hangs, load_seconds=1.0))
+    assert (error.kind, "while it was loaded" in error.what) == ("hung", True)
+    error = failure(make(GOOD.replace("return (weights", "import os; os._exit(9)#")))
+    assert (error.kind, error.what) == (
+        "crashed",
+        "The process of toy ended with exit code 9 while it was loaded.",
+    )
+
+
+def test_a_keyword_that_predict_does_not_take_is_told(make: MakeWorker) -> None:
+    error = failure(make(), no_such=1)
+    assert error.kind == "raised"
+    assert "unexpected keyword argument 'no_such'" in error.what
+
+
+def test_an_environment_without_python_or_without_appose(make: MakeWorker, tmp_path: Path) -> None:
+    error = failure(make(python=tmp_path / "bin" / "python"))
+    assert error.kind == "lost"
+    assert "cannot be started" in error.what
+    assert "no such file" in error.what
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True, timeout=60)
+    error = failure(make(python=bare / "bin" / "python"))
+    assert error.kind == "crashed"
+    assert "No module named" in str(error)
+
+
+# --- the process ---------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_closed_leaves_nothing(make: MakeWorker, tmp_path: Path) -> None:
+    before = shared_memory()
+    with make() as worker:
+        predicted(worker)
+        assert shared_memory() == before  # without a name from the first tile on
+        pid = worker.pid
+        assert pid is not None
+        scratch = Path(f"/proc/{pid}/cwd").readlink()
+        assert scratch.is_dir()
+    assert is_gone(pid, 0.5)
+    assert not scratch.exists()
+    worker.close()  # a second time is nothing
+    assert predicted(worker).any()  # and it may be asked again
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.py"]
+
+
+def test_the_process_sees_threads_and_nothing_of_the_hosts_python(
+    make: MakeWorker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": "x",
+        "UV_INDEX": "https://me:secret@example.org",
+        "TORCH_HOME": "/some/where",
+        "AIOD_OFFLINE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    worker = make(
+        predict="e = os.environ\nraise ValueError([sys.path, [e.get(n) for n in ('OMP_NUM_THREADS',"
+        "'MKL_NUM_THREADS','PYTHONPATH','PYTHONSTARTUP','UV_INDEX','TORCH_HOME','HF_HUB_OFFLINE',"
+        "'PYTHONNOUSERSITE')]])",
+        threads=3,
+    )
+    told = failure(worker).what
+    assert "['3', '3', None, None, None, '/some/where', '1', '1']" in told
+    assert str(tmp_path) not in told
+    assert "aiod" + os.sep + "flow" not in told
+
+
+def test_the_terminals_ctrl_c_does_not_reach_the_model(make: MakeWorker) -> None:
+    worker = make(predict="time.sleep(1)\nreturn image")
+    worker.load()
+    assert worker.pid is not None
+    assert os.getsid(worker.pid) == worker.pid  # a session of its own
+    os.kill(worker.pid, signal.SIGINT)
+    assert predicted(worker).any()
+
+
+def test_an_interrupted_host_stops_the_tile_at_once(make: MakeWorker) -> None:
+    worker = make(predict="time.sleep(60)")
+    worker.load()
+    pid = worker.pid
+    assert pid is not None
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            predicted(worker)
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert time.monotonic() - started < 5
+    assert is_gone(pid)
+    assert predicted(worker, bad=False).any()
+
+
+HOST = """
+import sys, os, threading, time
+from pathlib import Path
+import numpy as np
+from aiod.flow.workers import Worker, WorkerSpec
+python, runner, then = sys.argv[1:]
+worker = Worker(WorkerSpec(Path(python), Path(runner), None, None, "cpu", 1, 30.0, 30.0))
+worker.predict(np.ones((600, 600), "u2"), axes="YX", params={})
+print(worker.pid, flush=True)
+exec(then)
+"""
+
+
+BUSY = """
+call = dict(args=(np.ones((2, 2)),), kwargs={"axes": "YX", "params": {"wait": 60}})
+threading.Thread(target=worker.predict, daemon=True, **call).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        ("pass", 0),  # never closed, and yet the host ends
+        ("1 / 0", 1),
+        ("os._exit(3)", 3),
+        ("os.kill(os.getpid(), 9)", -9),
+        (BUSY + "time.sleep(.3); os.kill(os.getpid(), 9)", -9),
+        ("os.fork() or time.sleep(8); os.kill(os.getpid(), 9)", -9),
+    ],
+)
+def test_no_orphan_and_no_memory_is_left_however_the_host_ends(
+    toy_environment: Environment, tmp_path: Path, then: str, code: int
+) -> None:
+    before = shared_memory()
+    runner = tmp_path / "toy.py"
+    runner.write_text(
+        "import time\ndef load(w, *, config, device): pass\n"
+        "def predict(m, image, *, axes, wait=0): time.sleep(wait); return (image > 0).astype(int)\n"
+    )
+    words = ["-W", "error", "-c", HOST, str(toy_environment.python), str(runner), then]
+    with (tmp_path / "stderr").open("wb") as stderr:
+        host = subprocess.run(
+            [sys.executable, *words], stdout=subprocess.PIPE, stderr=stderr, timeout=60
+        )
+    assert host.returncode == code
+    assert is_gone(int(host.stdout.split()[0]))
+    assert shared_memory() == before
+    told = (tmp_path / "stderr").read_text()
+    assert "leaked" not in told
+    assert "Warning" not in told
+    if code == 0:
+        assert told == ""
+
+
+def test_a_worker_that_is_forgotten_ends(make: MakeWorker, toy_environment: Environment) -> None:
+    spec = make().spec
+    worker = Worker(spec)
+    predicted(worker)
+    pid = worker.pid
+    assert pid is not None
+    del worker
+    gc.collect()
+    assert is_gone(pid, 1)
+
+
+def test_a_crash_in_the_middle_leaves_no_shared_memory(make: MakeWorker) -> None:
+    before = shared_memory()
+    worker = make(predict="os._exit(1)")
+    for _ in range(3):
+        failure(worker)
+    assert shared_memory() == before
+
+
+def test_errors_survive_the_way_between_processes(make: MakeWorker) -> None:
+    error = failure(make(predict="raise ValueError('x')"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.what, again.kind, again.log, again.details, again.hint) == (
+        error.what, error.kind, error.log, error.details, error.hint,
+    )  # fmt: skip
+    assert str(again) == str(error)
+
+
+def test_several_workers_work_side_by_side(make: MakeWorker) -> None:
+    workers = [make() for _ in range(2)]
+    for _ in range(3):
+        for worker in workers:
+            assert predicted(worker).any()
+    assert len({worker.pid for worker in workers}) == 2
+
+
+def test_a_worker_in_a_process_of_the_pool(make: MakeWorker) -> None:
+    spec = make().spec
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_labels_of, (spec,)) == int((IMAGE > 100).sum())
+
+
+def _labels_of(spec: WorkerSpec) -> int:
+    with Worker(spec) as worker:
+        return int(predicted(worker).sum())
+
+
+def test_a_tile_costs_a_few_milliseconds_and_a_start_less_than_a_second(make: MakeWorker) -> None:
+    worker = make(predict="return labels", weights=None)
+    text = worker.spec.runner.read_text()
+    worker.spec.runner.write_text(text + "\nlabels = np.ones((1024, 1024), np.int32)\n")
+    image = np.ones((1024, 1024), np.uint16)
+    started = time.perf_counter()
+    worker.predict(image, axes="YX", params={})
+    assert time.perf_counter() - started < 1.5
+    took = []
+    for _ in range(30):
+        started = time.perf_counter()
+        found = worker.predict(image, axes="YX", params={})
+        took.append(time.perf_counter() - started - found.seconds)
+    assert min(took) < 0.005, took
+    assert median(took) < 0.02, took  # the tests share the machine
+
+
+# --- devices -------------------------------------------------------------------------------------
+
+
+def test_a_model_without_a_library_for_gpus_works_on_the_cpu(toy_environment: Environment) -> None:
+    assert choose_device("auto", toy_environment) == "cpu"
+    assert choose_device("CPU", toy_environment) == "cpu"
+    for text in ("cuda", "cuda:1", "mps"):
+        with pytest.raises(UsageError, match="no library that works on a GPU"):
+            choose_device(text, toy_environment)
+
+
+@pytest.mark.parametrize("text", ["gpu", "", "cuda:", "cuda:-1", "cpu:1", "mps:0", "cuda:1234"])
+def test_a_device_that_is_none_is_refused(toy_environment: Environment, text: str) -> None:
+    with pytest.raises(UsageError, match="is no device"):
+        choose_device(text, toy_environment)
