@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from aiod.errors import UsageError
 from aiod.words import listing, nearest, shown
@@ -22,6 +22,16 @@ Value = bool | int | float | str
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True}
 _BOOLEANS |= {"false": False, "no": False, "off": False, "0": False}
 _MAX_LENGTH = 2000
+
+
+class HasForm(Protocol):
+    """A step as `parse_call` sees it: a function, and what says why parameters do not go together."""
+
+    @property
+    def function(self) -> Callable[..., Any]: ...
+
+    @property
+    def check(self) -> Callable[..., str | None] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +58,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a step's form: `kind` is bool, int, float or str, `choices` limits a str."""
+    """One line of a step's form: `kind` is bool, int, float or str, `choices` limits a str.
+
+    `default` is None where a value must be given.
+    """
 
     name: str
     kind: type
-    default: Value
+    default: Value | None
     bounds: Bounds
     choices: tuple[str, ...]
     text: str
@@ -86,9 +99,8 @@ def form_of(function: Callable[..., Any]) -> tuple[Entry, ...]:
         choices = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
         bounds = next((extra for extra in extras if isinstance(extra, Bounds)), Bounds())
         text = next((extra for extra in extras if isinstance(extra, str)), "")
-        entries.append(
-            Entry(name, str if choices else kind, parameter.default, bounds, choices, text)
-        )
+        default = None if parameter.default is parameter.empty else parameter.default
+        entries.append(Entry(name, str if choices else kind, default, bounds, choices, text))
     return tuple(entries)
 
 
@@ -96,19 +108,16 @@ def _annotated(hint: Any) -> bool:
     return typing.get_origin(hint) is typing.Annotated
 
 
-def parse_call(
-    text: str, functions: Mapping[str, Callable[..., Any]], *, what: str = "step"
-) -> StepCall:
+def parse_call(text: str, steps: Mapping[str, HasForm], *, what: str = "step") -> StepCall:
     """A step from `name`, `name:key=value,key=value` or `name:value` (its first parameter).
 
-    `functions` are the steps there are. Raises UsageError, which says what was expected and lists
-    the valid names.
+    `steps` are those there are, `what` is what errors call one. Raises UsageError, which says what
+    was expected and lists the valid names.
     """
     if len(text) > _MAX_LENGTH:
         raise UsageError(f"A {what} of {len(text):,} letters cannot be meant: {shown(text)}.")
     name, colon, rest = (part.strip() for part in text.partition(":"))
-    function = _function(name, functions, what)
-    entries = form_of(function)
+    entries = form_of(_step(name, steps, what).function)
     given: dict[str, str] = {}
     for position, part in enumerate(rest.split(",") if colon and rest else ()):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -122,52 +131,54 @@ def parse_call(
         if key in given:
             raise UsageError(f"The {what} {shown(text)} gives {key} twice.")
         given[key] = value
-    return make_call(name, given, functions, what=what)
+    return make_call(name, given, steps, what=what)
 
 
 def make_call(
-    name: str,
-    params: Mapping[str, object],
-    functions: Mapping[str, Callable[..., Any]],
-    *,
-    what: str = "step",
+    name: str, params: Mapping[str, object], steps: Mapping[str, HasForm], *, what: str = "step"
 ) -> StepCall:
     """A step from its name and some of its parameters, as values or as text. Raises UsageError."""
-    entries = form_of(_function(name, functions, what))
-    by_name = {entry.name: entry for entry in entries}
-    values: dict[str, Value] = {entry.name: entry.default for entry in entries}
-    wrong: list[str] = []
-    for key, value in params.items():
-        if key not in by_name:
-            close = nearest(key, by_name)
-            hint = f"did you mean {close[0]}? " if close else ""
-            there = f"there is {listing(by_name, 'and')}" if by_name else "it has none"
-            wrong.append(f"{key}: no such parameter; {hint}{there}")
-            continue
-        try:
-            values[key] = _checked(by_name[key], value)
-        except ValueError as error:
-            wrong.append(f"{key}: {error}")
+    step = _step(name, steps, what)
+    entries = {entry.name: entry for entry in form_of(step.function)}
+    values: dict[str, Value] = {}
+    wrong = [_unknown(key, entries) for key in params if key not in entries]
+    for key, entry in entries.items():
+        if key in params:
+            try:
+                values[key] = _checked(entry, params[key])
+            except ValueError as error:
+                wrong.append(f"{key}: {error}")
+        elif entry.default is not None:
+            values[key] = entry.default
+        else:
+            wrong.append(f"{key}: must be given ({entry.text})")
+    if not wrong and step.check is not None and (conflict := step.check(**values)):
+        wrong.append(conflict)
     if wrong:
         raise UsageError(
             f"The {what} {name} cannot be done like this.",
             details=wrong,
-            hint=_usage(name, entries),
+            hint=_usage(name, tuple(entries.values())),
         )
     return StepCall(name, values)
 
 
-def _function(
-    name: str, functions: Mapping[str, Callable[..., Any]], what: str
-) -> Callable[..., Any]:
-    if name not in functions:
-        close = nearest(name, functions)
+def _step(name: str, steps: Mapping[str, HasForm], what: str) -> HasForm:
+    if name not in steps:
+        close = nearest(name, steps)
         raise UsageError(
             f"There is no {what} called {shown(name)}.",
-            details=[f"there is {listing(sorted(functions), 'and')}"],
+            details=[f"there is {listing(sorted(steps), 'and')}"],
             hint=f"did you mean {close[0]}?" if close else None,
         )
-    return functions[name]
+    return steps[name]
+
+
+def _unknown(key: str, names: Mapping[str, Entry]) -> str:
+    close = nearest(key, names)
+    hint = f"did you mean {close[0]}? " if close else ""
+    there = f"there is {listing(names, 'and')}" if names else "it has none"
+    return f"{shown(key)}: no such parameter; {hint}{there}"
 
 
 def _checked(entry: Entry, value: object) -> Value:
@@ -198,8 +209,11 @@ def _checked(entry: Entry, value: object) -> Value:
 
 
 def _usage(name: str, entries: tuple[Entry, ...]) -> str:
-    example = StepCall(name, {entry.name: entry.default for entry in entries})
-    return f"for example {example}" if entries else f"write {name} alone"
+    values = ",".join(
+        f"{entry.name}={'NUMBER' if entry.default is None else _written(entry.default)}"
+        for entry in entries
+    )
+    return f"write it as {name}:{values}" if entries else f"write {name} alone"
 
 
 def _written(value: Value) -> str:

@@ -17,20 +17,9 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.calls import StepCall, Value
 from aiod.flow.histogram import Map
 from aiod.flow.mirror import read_mirrored
-from aiod.flow.resample import enlarged_labels, rescaled
 from aiod.flow.source import AXES, Box, Pixels, Source
 from aiod.flow.steps import STEPS, Seen, Statistics, Step, to_float32
 from aiod.progress import Progress, silent
-
-__all__ = [
-    "Measured",
-    "Prepared",
-    "apply",
-    "enlarged_labels",
-    "measure_steps",
-    "prepare",
-    "rescaled",
-]
 
 
 @dataclass(frozen=True, slots=True)

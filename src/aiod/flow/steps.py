@@ -25,8 +25,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from aiod.errors import UsageError
-from aiod.flow.calls import Bounds, StepCall, Value, make_call, parse_call
+from aiod.flow.calls import Bounds, StepCall, Value, parse_call
 from aiod.flow.equalise import equalised, regions_for
 from aiod.flow.histogram import Map, extremes, histograms
 from aiod.flow.source import Box, Pixels, Source
@@ -322,24 +321,10 @@ STEPS: dict[str, Step] = {
 }
 """The steps there are, by the names they are called with."""
 
-_FUNCTIONS = {name: step.function for name, step in STEPS.items()}
-
 
 def parse_step(text: str) -> StepCall:
     """A step as it is written on a command line, such as `clahe:clip_limit=5,kernel_size=64`.
 
     Raises UsageError, which says what was expected and lists the valid names.
     """
-    return _possible(parse_call(text, _FUNCTIONS))
-
-
-def make_step(name: str, params: Mapping[str, object]) -> StepCall:
-    """A step from its name and some of its parameters. Raises UsageError."""
-    return _possible(make_call(name, params, _FUNCTIONS))
-
-
-def _possible(call: StepCall) -> StepCall:
-    check = STEPS[call.name].check
-    if check is not None and (wrong := check(**call.params)):
-        raise UsageError(f"The step {call} cannot be done: {wrong}.")
-    return call
+    return parse_call(text, STEPS)
