@@ -22,10 +22,14 @@ MAX_RUNNER_BYTES = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """The keywords that a manifest may set (name -> line) and whether any other is taken too."""
+    """The keywords that a manifest may set (name -> line) and whether any other is taken too.
+
+    `surveys` says whether it has a function `survey`, `surveyed` which names that returns.
+    """
 
     path: Path
     accepted: dict[str, int]
+    surveys: bool
     surveyed: frozenset[str]
     takes_any: bool
 
@@ -60,7 +64,7 @@ def read_runner(path: Path) -> Runner:
             takes_any |= functions[name].args.kwarg is not None and name == "predict"
     surveyed = frozenset(_returned(functions["survey"])) if "survey" in functions else frozenset()
     own = {name: line for name, line in accepted.items() if name not in HOST_ARGUMENTS}
-    return Runner(path, own, surveyed, takes_any)
+    return Runner(path, own, "survey" in functions, surveyed, takes_any)
 
 
 def _keywords(function: ast.FunctionDef, skip: int) -> Iterator[tuple[str, int]]:
