@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiod.errors import UsageError
-from aiod.registry import load
+from aiod.registry import links, load, servers
 from aiod.registry.cache import cached_files
 from aiod.registry.links import Answer, Link, check, links_of
 from aiod.registry.pull import pull
@@ -23,6 +23,7 @@ from server import (
     Act,
     Server,
     by_method,
+    drip,
     endless,
     file,
     late,
@@ -169,6 +170,37 @@ def test_silent_servers_do_not_hold_up_the_others(server: Server) -> None:
     answers = check([Link(url, "weights", ()) for url in urls], seconds=0.5)
     assert time.monotonic() - begin < 5
     assert [answer.state for answer in answers] == ["failed"] * 10 + ["reachable"]
+
+
+def test_a_server_that_drags_its_answer_out_is_given_up(server: Server) -> None:
+    """A byte within each time-out: silent it is never, and yet nothing comes."""
+    begin = time.monotonic()
+    answer = asked(server.put("/x", drip(b"HTTP/1.1 200 OK\r\nX: ")))
+    assert (answer.state, answer.note) == ("failed", "no answer within 1.5 s")
+    assert time.monotonic() - begin < 5
+
+
+def test_all_answers_to_a_link_share_one_deadline(server: Server) -> None:
+    slow = drip(b"HTTP/1.1 200 OK\r\nX: ")
+    answer = asked(server.put("/x", by_method(HEAD=late(0.4, status(405)), GET=slow)))
+    assert answer.note.startswith("no answer within 1.")
+    server.put("/b", redirect("/a"))
+    assert asked(server.put("/a", late(0.4, redirect("/b")))).note == "no answer within 1.5 s"
+
+
+def test_a_file_that_drips_is_not_read_to_its_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLOW_SECONDS", 0.5)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    answer = asked(server.put("/x", drip(head)), hash_=True)
+    assert (answer.state, answer.note[:18]) == ("failed", "it sends less than")
+
+
+def test_a_file_has_an_hour_to_come(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "FILE_SECONDS", 0.3)
+    answer = asked(server.put("/x", drip(b"HTTP/1.1 200 OK\r\n\r\n")), hash_=True)
+    assert answer.note == "not all of it came within 0.3 s"
 
 
 def test_offline_asks_nobody(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

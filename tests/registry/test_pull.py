@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from aiod.errors import LocationError
-from aiod.registry import Registry, load
+from aiod.registry import Registry, load, servers
 from aiod.registry.cache import cached_files, leftovers, remove, slot_for
 from aiod.registry.pull import Weights, pull
 from conftest import family
 from people import an_ordinary_user, names, umask
-from server import PATIENCE, Server, file, in_turn, late, redirect, silent, status, truncated
+from server import PATIENCE, Server, drip, file, in_turn, late, redirect, silent, status, truncated
 
 MakeLayer = Callable[..., Path]
 DATA = os.urandom(1_000_000)
@@ -161,6 +161,18 @@ def test_the_next_location_is_tried_and_the_last_error_lists_all(
     assert error.hint == "`aiod check-links` tells which locations work from here"
     good = server.put("/good.pth", DATA)
     assert bring(lab(*bad, entry(good, sha256=SHA256)), seconds=0.5).source == good
+
+
+def test_after_a_location_that_drips_the_next_is_tried(
+    server: Server, lab: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLOW_SECONDS", 0.5)
+    slow = server.put("/slow.pth", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"))
+    assert failed(lab(slow)).details == (
+        f"{slow}: it sends less than 1,000 bytes a second, over 0.5 s and more",
+    )
+    good = server.put("/x.pth", DATA)
+    assert bring(lab(slow, good)).source == good
 
 
 def test_a_readable_path_is_used_where_it_lies(

@@ -32,15 +32,7 @@ from aiod.progress import Progress, Step, silent
 from aiod.registry.cache import lock_named, sha256_of
 from aiod.registry.canonical import to_text
 from aiod.registry.catalogue import Registry, load
-from aiod.registry.download import (
-    MAX_DOWNLOAD_BYTES,
-    DownloadError,
-    asked,
-    content_length,
-    in_words,
-    refuse_other_than_a_file,
-    refuse_web_page,
-)
+from aiod.registry.download import MAX_DOWNLOAD_BYTES
 from aiod.registry.explain import explain, say
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.locations import resolve
@@ -49,6 +41,15 @@ from aiod.registry.merge import Model
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.rules import short_name_of, slug_of
 from aiod.registry.schema import MAX_MANIFEST_BYTES
+from aiod.registry.servers import (
+    DownloadError,
+    asked,
+    content_length,
+    in_words,
+    pieces,
+    refuse_other_than_a_file,
+    refuse_web_page,
+)
 from aiod.registry.settings import cache_folder, offline
 from aiod.registry.skeleton import runner_skeleton
 from aiod.words import family_slug, listing
@@ -317,6 +318,7 @@ def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tup
     if offline():
         raise AiodError(f"{location} cannot be read: AIOD_OFFLINE forbids it.", hint=hint)
     import requests
+    import urllib3
 
     digest, done = hashlib.sha256(), 0
     try:
@@ -325,13 +327,13 @@ def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tup
             refuse_other_than_a_file(response, 0)
             refuse_web_page(response, location)
             total = content_length(response)
-            for chunk in response.iter_content(1 << 18):
+            for chunk in pieces(response):
                 digest.update(chunk)
                 done += len(chunk)
                 if done > MAX_DOWNLOAD_BYTES:
                     raise DownloadError(f"more than {MAX_DOWNLOAD_BYTES:,} bytes")
                 progress(Step(f"reading {location}", done, total))
-    except (requests.RequestException, DownloadError) as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, DownloadError) as error:
         raise AiodError(f"{location} cannot be read: {in_words(error)}.", hint=hint) from error
     return digest.hexdigest(), done
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.errors import UsageError
 from aiod.registry.cache import slot_for
-from aiod.registry.download import MAX_DOWNLOAD_BYTES, DownloadError, asked, in_words
+from aiod.registry.download import MAX_DOWNLOAD_BYTES
+from aiod.registry.servers import DownloadError, asked, in_words, pieces
 from aiod.registry.settings import offline
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from aiod.registry.merge import Model
     from aiod.registry.schema import Manifest
 
+ANSWER_PATIENCE = 3  # times as long as a server may stay silent, for all answers to one link
+FILE_SECONDS = 3600.0  # for a whole file that is read to compare its hash
 _AT_ONCE = 16
 _PERMANENT = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
 _NO_HEAD = (400, 403, 404, 405, 501)  # what servers answer that do not know HEAD
@@ -109,8 +114,9 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
 def check(links: Iterable[Link], *, with_hash: bool = False, seconds: float = 20.0) -> list[Answer]:
     """Ask all servers at once; `seconds` is how long each may stay silent.
 
-    `with_hash` downloads whole files, keeps nothing, and compares. Raises UsageError when
-    `AIOD_OFFLINE` forbids the network.
+    A link without all its answers after ANSWER_PATIENCE times that is given up. `with_hash`
+    downloads whole files, each within FILE_SECONDS, keeps nothing, and compares. Raises UsageError
+    when `AIOD_OFFLINE` forbids the network.
     """
     if offline():
         raise UsageError("AIOD_OFFLINE forbids the network.", hint="unset it to check links")
@@ -153,15 +159,21 @@ def _check(link: Link, with_hash: bool, seconds: float) -> Answer:
     import requests
     import urllib3
 
+    until = time.monotonic() + ANSWER_PATIENCE * seconds
+
+    def answered(method: str) -> AbstractContextManager[requests.Response]:
+        left = until - time.monotonic()
+        return asked(link.url, method=method, seconds=seconds, within=left)
+
     try:
         if with_hash and link.kind != "page":
-            with asked(link.url, seconds=seconds) as response:
+            with answered("GET") as response:
                 whole = response.status_code == HTTPStatus.OK
                 return _judge(link, response, _hashed(response, link) if whole else None)
-        with asked(link.url, method="HEAD", seconds=seconds) as response:
+        with answered("HEAD") as response:
             if response.status_code not in _NO_HEAD:
                 return _judge(link, response, None)
-        with asked(link.url, seconds=seconds) as response:
+        with answered("GET") as response:
             return _judge(link, response, None)
     except DownloadError as error:
         return Answer(link, "failed", error.what)
@@ -190,7 +202,10 @@ def _judge(link: Link, response: Any, hashed: tuple[str, int] | None) -> Answer:
 def _hashed(response: Any, link: Link) -> tuple[str, int]:
     digest, done = hashlib.sha256(), 0
     limit = MAX_DOWNLOAD_BYTES if link.size is None else link.size + 1
-    for chunk in response.iter_content(1 << 18):
+    until = time.monotonic() + FILE_SECONDS
+    for chunk in pieces(response):
+        if time.monotonic() > until:
+            raise DownloadError(f"not all of it came within {FILE_SECONDS:,g} s")
         digest.update(chunk)
         done += len(chunk)
         if done > limit:

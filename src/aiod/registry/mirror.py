@@ -16,12 +16,12 @@ from aiod.progress import Progress, silent
 from aiod.registry.cache import file_name
 from aiod.registry.canonical import as_json, to_text
 from aiod.registry.catalogue import Registry
-from aiod.registry.download import READ_SECONDS
 from aiod.registry.flatten import flattened
 from aiod.registry.layers import SHIPPED
 from aiod.registry.manifest import read_document
 from aiod.registry.merge import Model
 from aiod.registry.pull import Weights, pull
+from aiod.registry.servers import READ_SECONDS
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
 
 # Tells a folder that mirror has filled from a layer that somebody keeps.

@@ -20,9 +20,10 @@ from aiod.registry.cache import (
     slot_for,
 )
 from aiod.registry.catalogue import Registry
-from aiod.registry.download import READ_SECONDS, Download, DownloadError
+from aiod.registry.download import Download
 from aiod.registry.locations import Place, WeightsLocation, why_unreachable
 from aiod.registry.merge import Model
+from aiod.registry.servers import READ_SECONDS, DownloadError
 from aiod.registry.settings import offline
 
 _MAX_MARK_BYTES = 100
