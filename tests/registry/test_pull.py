@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from aiod.errors import LocationError
+from aiod.progress import Step
 from aiod.registry import Registry, load, servers
 from aiod.registry.cache import cached_files, leftovers, remove, slot_for
 from aiod.registry.pull import Weights, pull
@@ -302,6 +303,26 @@ def test_two_processes_download_once(
         f"{DATA[:4].hex()} True\n",
     ]
     assert server.counts == {"/x.pth": 1}
+
+
+def test_who_waits_for_another_process_is_told_once_and_for_which_file(
+    server: Server, lab: Callable[..., Registry]
+) -> None:
+    registry = lab(server.put("/x.pth", file(DATA, pause_at=500_000, pause=1.0)))
+    process = pulling(registry.layers[-1].folder)
+    server.wait_for("/x.pth")
+    steps: list[Step] = []
+    assert not bring(registry, progress=steps.append).fresh
+    assert steps == [Step("waiting for another process's download of x.pth", 0, None, unit="")]
+    process.communicate(timeout=PATIENCE)
+
+
+def test_who_need_not_wait_is_told_nothing_of_it(
+    server: Server, lab: Callable[..., Registry]
+) -> None:
+    steps: list[Step] = []
+    bring(lab(server.put("/x.zip", a_zip(weights=DATA))), progress=steps.append)
+    assert {step.what for step in steps} == {"x.zip", "checking x.zip"}
 
 
 def test_a_killed_download_leaves_no_file_and_is_continued(
