@@ -18,6 +18,7 @@ from aiod.registry.cache import slot_for
 from aiod.registry.download import MAX_DOWNLOAD_BYTES
 from aiod.registry.servers import DownloadError, asked, in_words, pieces
 from aiod.registry.settings import offline
+from aiod.registry.urls import is_url
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
@@ -81,7 +82,7 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
     def note(
         url: str | None, kind: str, used_by: str, sha256: str | None = None, size: int | None = None
     ) -> None:
-        if url and " " not in url and url.lower().startswith(("http://", "https://")):
+        if url and " " not in url and is_url(url):
             found.setdefault((url, kind), []).append((used_by, sha256, size))
 
     for model in models:
