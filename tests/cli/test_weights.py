@@ -50,7 +50,9 @@ def lab(
         name: {"axes": "YX", "tasks": {"toys": {"locations": [entry]}}}
         for name, entry in (("first", first), ("second", second), ("private", private))
     }
-    layer = make_layer("lab", family(versions=versions))
+    document = family(versions=versions)
+    document["metadata"]["pubs"] = [{"title": "On toys"}]  # no DOI: nobody asks doi.org
+    layer = make_layer("lab", document)
     (layer / "manifests" / "tasks.json").write_text('{"toys": "Toys"}')
     monkeypatch.setenv("AIOD_REGISTRIES", str(layer))
     return layer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiod.errors import UsageError
-from aiod.registry import links, load, servers
+from aiod.registry import links, load, servers, urls
 from aiod.registry.cache import cached_files
 from aiod.registry.links import Answer, Link, check, links_of
 from aiod.registry.pull import pull
@@ -225,6 +225,7 @@ def lab(server: Server, make_layer: MakeLayer, **known: Any) -> Path:
         }
     )
     document["metadata"]["url"] = server.put("/page", GOOD)
+    document["metadata"]["pubs"] = [{"title": "On toys"}]
     return make_layer("lab", document)
 
 
@@ -240,6 +241,33 @@ def test_every_url_of_the_registry_is_asked_once(server: Server, make_layer: Mak
     assert one.used_by == ("toy/v1/nuclei",)
     shipped = links_of(load())
     assert len({(link.url, link.kind) for link in shipped}) == len(shipped) > 40
+
+
+def test_dois_are_asked_as_pages(
+    server: Server, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "DOI_RESOLVER", server.url("/doi/"))
+    server.put("/doi/10.1234/good", redirect("/paper"))
+    server.put("/paper", status(403))  # as publishers answer to programs
+    server.put("/doi/10.1234/odd%23(1)%3C2%3E", redirect("/good"))
+    server.put("/good", GOOD)
+    document = family()
+    dois = ("10.1234/good", "10.1234/odd#(1)<2>", "10.1234/typo")
+    document["metadata"]["pubs"] = [{"title": doi, "doi": doi} for doi in dois]
+    document["metadata"]["pubs"][0]["url"] = server.url("/doi/10.1234/good")  # asked once
+    _, *pages = links_of(load([make_layer("lab", document)]), ["toy"])
+    assert [(link.kind, link.used_by) for link in pages] == [("page", ("toy",))] * 3
+    answers = check(pages, seconds=5)
+    assert [(item.state, item.note) for item in answers] == [
+        ("refused", "the server says 403, as many do to programs"),
+        ("reachable", ""),
+        ("gone", "the server says 404"),
+    ]
+
+
+def test_the_doi_of_a_paper_leads_to_the_resolver_of_all_dois(make_layer: MakeLayer) -> None:
+    *_, page = links_of(load([make_layer("lab", family())]), ["toy"])
+    assert (page.kind, page.url) == ("page", "https://doi.org/10.1234/toys")
 
 
 def test_the_remembered_hash_is_compared_where_the_manifest_has_none(

@@ -214,7 +214,7 @@ def cache_clean(
 )
 @json_option
 def check_links(model_ids: tuple[str, ...], with_hash: bool, seconds: float, as_json: bool) -> None:
-    """Ask every server of the registry whether its files are still there.
+    """Ask every server of the registry whether its files, pages and papers are still there.
 
     Example: aiod check-links cellpose --json
     """

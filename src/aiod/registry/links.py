@@ -18,7 +18,7 @@ from aiod.registry.cache import slot_for
 from aiod.registry.download import MAX_DOWNLOAD_BYTES
 from aiod.registry.servers import DownloadError, asked, in_words, pieces
 from aiod.registry.settings import offline
-from aiod.registry.urls import is_url
+from aiod.registry.urls import doi_url, is_url
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
@@ -75,7 +75,7 @@ class Answer:
 
 
 def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
-    """Every URL of the registry, or of these models and families, each once."""
+    """Every URL and DOI of the registry, or of these models and families, each once."""
     models = list(_models(registry, ids))
     found: dict[tuple[str, str], list[tuple[str, str | None, int | None]]] = {}
 
@@ -137,7 +137,7 @@ def _models(registry: Registry, ids: Iterable[str]) -> Iterator[Model]:
 
 
 def _pages(manifest: Manifest) -> Iterator[str | None]:
-    """Every page that a manifest names: home pages, sources, papers, people."""
+    """Every page that a manifest names: home pages, sources, papers and their DOIs, people."""
     yield manifest.usage_guide
     blocks = [manifest.metadata]
     for version in manifest.versions.values():
@@ -148,6 +148,7 @@ def _pages(manifest: Manifest) -> Iterator[str | None]:
         yield from (author.url for author in block.authors or ())
         for pub in block.pubs or ():
             yield pub.url
+            yield doi_url(pub.doi) if pub.doi else None
             yield from (author.url for author in pub.authors or ())
 
 

@@ -1,9 +1,11 @@
-"""URLs in manifests: what is one, and what was meant to be one."""
+"""URLs in manifests: what is one, what was meant to be one, and where a DOI leads."""
 
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
+DOI_RESOLVER = "https://doi.org/"
 # Endings of hosts that folders hardly have; "pt" is missing, as PyTorch's files end so.
 _ENDINGS = (
     "ai|app|at|au|be|br|ca|ch|cloud|cn|co|com|cz|de|dev|dk|edu|es|eu|fi|fr|gov|gr|hu|ie|il|in|info"
@@ -15,6 +17,15 @@ _HOST = re.compile(rf"(www\.[^/\s]+|([a-z0-9-]+\.)+({_ENDINGS}))/[^\s]", re.IGNO
 def is_url(location: str) -> bool:
     """Whether a location is fetched over the network."""
     return location.lower().startswith(("https://", "http://"))
+
+
+def doi_url(doi: str) -> str:
+    """Where a bare DOI leads.
+
+    >>> doi_url("10.1002/(SICI)1097<1::AID#2>3.0.CO;2-Q")
+    'https://doi.org/10.1002/(SICI)1097%3C1::AID%232%3E3.0.CO;2-Q'
+    """
+    return DOI_RESOLVER + quote(doi, safe="/:;()")
 
 
 def lacks_scheme(location: str) -> bool:
