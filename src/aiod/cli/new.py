@@ -15,7 +15,7 @@ from aiod.words import listing, printable
 
 if TYPE_CHECKING:
     from aiod.registry import Registry
-    from aiod.registry.edit import Change
+    from aiod.registry.changes import Change
 
 
 @click.group()

@@ -34,8 +34,7 @@ class Questions:
         default: str | None = None,
         optional: bool = False,
     ) -> Any:
-        from aiod.registry.answers import as_written
-        from aiod.registry.edit import wrong_answer
+        from aiod.registry.answers import as_written, wrong_answer
 
         def check(answer: str) -> str | None:
             if optional and not answer:
@@ -80,8 +79,7 @@ class Questions:
         return self.ask("family", "Short name of the family (see `aiod list`).", check)
 
     def location(self, layer: Path, *, needed: bool = False) -> str | None:
-        from aiod.registry.answers import from_here, why_silent
-        from aiod.registry.edit import wrong_answer
+        from aiod.registry.answers import from_here, why_silent, wrong_answer
         from aiod.registry.locations import resolve, why_unreachable
         from aiod.registry.schema import LocationEntry
 
@@ -119,7 +117,7 @@ class Questions:
         return [{"title": title, **({"doi": doi} if doi else {})}]
 
     def parameters(self) -> list[dict[str, Any]]:
-        from aiod.registry.edit import wrong_answer
+        from aiod.registry.answers import wrong_answer
         from aiod.registry.jsontext import parse
         from aiod.registry.parameter_rules import broken_parameters
         from aiod.registry.schema import Parameter
