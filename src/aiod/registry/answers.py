@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aiod.registry import forms
-from aiod.registry.explain import say
 from aiod.registry.locations import Place, resolve
+from aiod.registry.translation import say
 
 _ASK_SECONDS = 15.0
 
