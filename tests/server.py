@@ -61,9 +61,13 @@ class Request(BaseHTTPRequestHandler):
 
     def rest(self, seconds: float) -> None:
         """Be silent for a while, or until the server is closed."""
+        self.closing.wait(seconds)
+
+    @property
+    def closing(self) -> threading.Event:
         home = self.server
         assert isinstance(home, _Listener)
-        home.owner.closing.wait(seconds)
+        return home.owner.closing
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
@@ -204,6 +208,20 @@ def late(seconds: float, act: Act) -> Act:
         act(request)
 
     return wait
+
+
+def drip(head: bytes, *, byte: bytes = b"x", every: float = 0.05) -> Act:
+    """These bytes, then one more (or none) now and then, as long as the client stays."""
+
+    def act(request: Request) -> None:
+        request.wfile.write(head)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and not request.closing.is_set():
+            request.wfile.write(byte)
+            request.wfile.flush()
+            request.rest(every)
+
+    return act
 
 
 def truncated(data: bytes, promised: int, *, tag: str | None = None) -> Act:

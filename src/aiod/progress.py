@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Step:
     """One report: `done` of `total` `unit`s of the work called `what`.
 
-    `total` is None where it is not known. A door may raise from the callback to stop the work.
+    `total` is None where it is not known. A step without a `unit` is a piece of news, told once.
+    A door may raise from the callback to stop the work.
     """
 
     what: str

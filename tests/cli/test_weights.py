@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from terminal import AIOD, aiod, fails, works
+from terminal import AIOD, Terminal, aiod, fails, works
 
 from conftest import family
 from people import umask
@@ -50,7 +50,9 @@ def lab(
         name: {"axes": "YX", "tasks": {"toys": {"locations": [entry]}}}
         for name, entry in (("first", first), ("second", second), ("private", private))
     }
-    layer = make_layer("lab", family(versions=versions))
+    document = family(versions=versions)
+    document["metadata"]["pubs"] = [{"title": "On toys"}]  # no DOI: nobody asks doi.org
+    layer = make_layer("lab", document)
     (layer / "manifests" / "tasks.json").write_text('{"toys": "Toys"}')
     monkeypatch.setenv("AIOD_REGISTRIES", str(layer))
     return layer
@@ -103,6 +105,22 @@ def test_pull_tells_scripts_what_it_brought(server: Server, lab: Path) -> None:
     assert Path(model["path"]).read_bytes() == DATA
     assert Path(model["config"]).read_bytes() == b"{}"
     assert (model["id"], model["sha256"]) == ("toy/first/toys", SHA256)
+
+
+def test_a_second_pull_says_that_it_waits_for_the_first(server: Server, lab: Path) -> None:
+    """In a terminal and in the log of a cluster's job, once, and the bars go on."""
+    server.put("/first.pth", file(DATA, pause_at=50_000, pause=3.0))
+    waits = "waiting for another process's download of first.pth"
+    with Terminal("pull", "toy/first") as first:
+        server.wait_for("/first.pth")
+        with Terminal("pull", "toy/first") as second:
+            job = aiod("pull", "toy/first")
+            second.wait_for("1 model here, 0 downloaded now.")
+            assert second.seen.count(waits) == 1
+        assert first.finish() == 0
+        assert waits not in first.seen
+    assert job.stderr.splitlines().count(waits) == 1
+    assert "0 downloaded now." in job.stdout
 
 
 def test_pull_without_a_model_asks_which(lab: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiod.registry.answers import as_written, from_here, why_silent
+from aiod.registry.answers import as_written, from_here, why_silent, wrong_answer
 from aiod.registry.locations import resolve
+from aiod.registry.schema import Author, Manifest, Metadata, Parameter, Version
 from server import Server
 
 
@@ -50,3 +52,23 @@ def test_a_server_that_does_not_give_the_file_is_noticed_at_once(tmp_path: Path)
         assert missing is not None
         assert "404" in missing
     assert why_silent(resolve("a.pth", tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "right", "wrong", "said"),
+    [
+        (Manifest, "name", "Toy", "", "an empty text"),
+        (Manifest, "short_name", "toy_2", "Toy", "lower-case letters"),
+        (Metadata, "description", "Toys.", "", "empty"),
+        (Version, "axes", "CYX", "CYY", "Y and X"),
+        (Author, "orcid", "0000-0002-1825-0097", "0000-0002-1825-0098", "ORCID"),
+        (Parameter, "arg_name", "size", "two words", "argument name"),
+    ],
+)
+def test_a_wrong_answer_is_told_in_words(
+    model: Any, field: str, right: str, wrong: str, said: str
+) -> None:
+    assert wrong_answer(model, field, right) is None
+    sentence = wrong_answer(model, field, wrong)
+    assert sentence is not None
+    assert said in sentence

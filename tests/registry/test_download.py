@@ -21,12 +21,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiod.progress import Step
-from aiod.registry.download import Download, DownloadError, asked
+from aiod.registry import servers
+from aiod.registry.download import Download
+from aiod.registry.servers import DownloadError, asked
 from people import IN_A_WORLD_OF_ITS_OWN, names
 from server import (
     Act,
     Server,
     by_method,
+    drip,
     endless,
     file,
     in_turn,
@@ -304,6 +307,59 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 5
 
 
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is slow for others shows within half a second."""
+    monkeypatch.setattr(servers, "SLOW_SECONDS", 0.5)
+    monkeypatch.setattr(servers, "ANSWER_SECONDS", 0.5)
+
+
+TOO_SLOW = "it sends less than 1,000 bytes a second, over 0.5 s and more"
+HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.usefixtures("_hasty", "_sockets_of_odd_answers")
+@pytest.mark.parametrize(
+    ("head", "why"),
+    [
+        (HEAD + b"Content-Length: 1000000\r\n\r\n", TOO_SLOW),
+        (HEAD + b"\r\n", TOO_SLOW),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n40000\r\n", TOO_SLOW),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n40000;", TOO_SLOW),
+        (HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\0", TOO_SLOW),
+        (HEAD + b"X: ", "no answer within 0.5 s"),
+        (b"HTTP/1.1 200 ", "no answer within 0.5 s"),
+        (b"", "no answer within 0.5 s"),
+    ],
+)
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(
+    head: bytes, why: str, server: Server, tmp_path: Path
+) -> None:
+    begin = time.monotonic()
+    assert why_not(server.put("/x.pth", drip(head)), tmp_path) == why
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_what_a_slow_server_sent_is_kept_for_the_next_attempt(
+    server: Server, tmp_path: Path
+) -> None:
+    tag = b'ETag: "v1"\r\n'
+    slow = drip(HEAD + tag + b"Content-Length: 1000000\r\n\r\n" + DATA[:400_000], byte=b"")
+    url = server.put("/x.pth", in_turn(slow, file(DATA, tag='"v1"')))
+    assert why_not(url, tmp_path) == TOO_SLOW
+    assert bring(url, tmp_path).read_bytes() == DATA
+    assert [item.headers.get("range") for item in server.asked] == [None, "bytes=400000-"]
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_server_is_not_slow_while_we_are(server: Server, tmp_path: Path) -> None:
+    """Not the time counts that a disk or a person takes, only that in which we wait."""
+    url = server.put("/x.pth", DATA)
+    Download(url, tmp_path / "part", progress=lambda _: time.sleep(0.1)).to(tmp_path / "x.pth")
+    assert (tmp_path / "x.pth").read_bytes() == DATA
+
+
 def test_a_connection_that_is_refused_and_one_that_is_never_taken(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -342,7 +398,8 @@ def test_a_file_that_does_not_fit_is_not_begun(server: Server, tmp_path: Path) -
 SMALL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
-from aiod.registry.download import Download, DownloadError
+from aiod.registry.download import Download
+from aiod.registry.servers import DownloadError
 disk, url = sys.argv[1:]
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=330m", "none", disk]).returncode:
     sys.exit(77)
@@ -412,6 +469,17 @@ def test_a_redirect_from_https_to_http_is_refused(
         assert why.startswith("a redirect from https to unencrypted http")
         server.put("/fine", redirect(secure.url("/x.pth")))
         assert bring(server.url("/fine"), tmp_path).read_bytes() == DATA
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_over_https_a_dripping_server_is_given_up_too(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    with Server(certificate) as secure:
+        url = secure.put("/x.pth", drip(HEAD + b"Content-Length: 1000000\r\n\r\n"))
+        assert why_not(url, tmp_path) == TOO_SLOW
+        assert not (tmp_path / "x.pth.part").read_bytes().strip(b"x")
 
 
 def test_a_certificate_that_nobody_knows_is_not_trusted(certificate: Path, tmp_path: Path) -> None:

@@ -20,16 +20,9 @@ from aiod.errors import AiodError, ManifestError, UnknownModelError, UsageError
 from aiod.progress import Step
 from aiod.registry import load, read_document
 from aiod.registry.canonical import to_text
-from aiod.registry.edit import (
-    add_family,
-    add_location,
-    add_task,
-    add_version,
-    fingerprint,
-    wrong_answer,
-)
+from aiod.registry.edit import add_family, add_location, add_task, add_version
+from aiod.registry.fingerprint import fingerprint
 from aiod.registry.runners import read_runner
-from aiod.registry.schema import Author, Manifest, Metadata, Parameter, Version
 from aiod.registry.validate import validate
 from conftest import family
 
@@ -522,26 +515,6 @@ def test_training_code_registers_its_model_in_one_call(lab: Path) -> None:
 
 
 # -- answers -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("model", "field", "right", "wrong", "said"),
-    [
-        (Manifest, "name", "Toy", "", "an empty text"),
-        (Manifest, "short_name", "toy_2", "Toy", "lower-case letters"),
-        (Metadata, "description", "Toys.", "", "empty"),
-        (Version, "axes", "CYX", "CYY", "Y and X"),
-        (Author, "orcid", "0000-0002-1825-0097", "0000-0002-1825-0098", "ORCID"),
-        (Parameter, "arg_name", "size", "two words", "argument name"),
-    ],
-)
-def test_a_wrong_answer_is_told_in_words(
-    model: Any, field: str, right: str, wrong: str, said: str
-) -> None:
-    assert wrong_answer(model, field, right) is None
-    sentence = wrong_answer(model, field, wrong)
-    assert sentence is not None
-    assert said in sentence
 
 
 def test_what_is_written_is_json_with_letters_as_they_are(lab: Path) -> None:

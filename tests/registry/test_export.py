@@ -95,7 +95,7 @@ def test_tricky_content_is_loaded_by_the_peer(make_layer: MakeLayer, tmp_path: P
         "keywords": ["a"],
         "status": {"state": "deprecated", "reason": "Old.", "successor": "x/y"},
         "output": "semantic",
-        "pixel_size": {"value": [1, 2], "unit": "nanometer"},
+        "pixel_size": {"value": [2, 1, 1], "unit": "nanometer"},
         "halo": 4,
     }
     document["params"] = [

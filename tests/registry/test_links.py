@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiod.errors import UsageError
-from aiod.registry import load
+from aiod.registry import links, load, servers, urls
 from aiod.registry.cache import cached_files
 from aiod.registry.links import Answer, Link, check, links_of
 from aiod.registry.pull import pull
@@ -23,6 +23,7 @@ from server import (
     Act,
     Server,
     by_method,
+    drip,
     endless,
     file,
     late,
@@ -171,6 +172,37 @@ def test_silent_servers_do_not_hold_up_the_others(server: Server) -> None:
     assert [answer.state for answer in answers] == ["failed"] * 10 + ["reachable"]
 
 
+def test_a_server_that_drags_its_answer_out_is_given_up(server: Server) -> None:
+    """A byte within each time-out: silent it is never, and yet nothing comes."""
+    begin = time.monotonic()
+    answer = asked(server.put("/x", drip(b"HTTP/1.1 200 OK\r\nX: ")))
+    assert (answer.state, answer.note) == ("failed", "no answer within 1.5 s")
+    assert time.monotonic() - begin < 5
+
+
+def test_all_answers_to_a_link_share_one_deadline(server: Server) -> None:
+    slow = drip(b"HTTP/1.1 200 OK\r\nX: ")
+    answer = asked(server.put("/x", by_method(HEAD=late(0.4, status(405)), GET=slow)))
+    assert answer.note.startswith("no answer within 1.")
+    server.put("/b", redirect("/a"))
+    assert asked(server.put("/a", late(0.4, redirect("/b")))).note == "no answer within 1.5 s"
+
+
+def test_a_file_that_drips_is_not_read_to_its_end(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLOW_SECONDS", 0.5)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    answer = asked(server.put("/x", drip(head)), hash_=True)
+    assert (answer.state, answer.note[:18]) == ("failed", "it sends less than")
+
+
+def test_a_file_has_an_hour_to_come(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "FILE_SECONDS", 0.3)
+    answer = asked(server.put("/x", drip(b"HTTP/1.1 200 OK\r\n\r\n")), hash_=True)
+    assert answer.note == "not all of it came within 0.3 s"
+
+
 def test_offline_asks_nobody(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOD_OFFLINE", "1")
     with pytest.raises(UsageError, match="AIOD_OFFLINE forbids the network"):
@@ -193,6 +225,7 @@ def lab(server: Server, make_layer: MakeLayer, **known: Any) -> Path:
         }
     )
     document["metadata"]["url"] = server.put("/page", GOOD)
+    document["metadata"]["pubs"] = [{"title": "On toys"}]
     return make_layer("lab", document)
 
 
@@ -208,6 +241,33 @@ def test_every_url_of_the_registry_is_asked_once(server: Server, make_layer: Mak
     assert one.used_by == ("toy/v1/nuclei",)
     shipped = links_of(load())
     assert len({(link.url, link.kind) for link in shipped}) == len(shipped) > 40
+
+
+def test_dois_are_asked_as_pages(
+    server: Server, make_layer: MakeLayer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "DOI_RESOLVER", server.url("/doi/"))
+    server.put("/doi/10.1234/good", redirect("/paper"))
+    server.put("/paper", status(403))  # as publishers answer to programs
+    server.put("/doi/10.1234/odd%23(1)%3C2%3E", redirect("/good"))
+    server.put("/good", GOOD)
+    document = family()
+    dois = ("10.1234/good", "10.1234/odd#(1)<2>", "10.1234/typo")
+    document["metadata"]["pubs"] = [{"title": doi, "doi": doi} for doi in dois]
+    document["metadata"]["pubs"][0]["url"] = server.url("/doi/10.1234/good")  # asked once
+    _, *pages = links_of(load([make_layer("lab", document)]), ["toy"])
+    assert [(link.kind, link.used_by) for link in pages] == [("page", ("toy",))] * 3
+    answers = check(pages, seconds=5)
+    assert [(item.state, item.note) for item in answers] == [
+        ("refused", "the server says 403, as many do to programs"),
+        ("reachable", ""),
+        ("gone", "the server says 404"),
+    ]
+
+
+def test_the_doi_of_a_paper_leads_to_the_resolver_of_all_dois(make_layer: MakeLayer) -> None:
+    *_, page = links_of(load([make_layer("lab", family())]), ["toy"])
+    assert (page.kind, page.url) == ("page", "https://doi.org/10.1234/toys")
 
 
 def test_the_remembered_hash_is_compared_where_the_manifest_has_none(

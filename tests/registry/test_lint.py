@@ -73,6 +73,32 @@ def test_private_paths_only(location: str) -> None:
         assert warned({**document, "versions": {"v1": version(location, public)}}) == []
 
 
+@pytest.mark.parametrize(
+    "location",
+    ["www.example.org/a.pth", "WWW.x/a.pth", "example.org/a.pth", "data.uni-x.ac.uk/files/a?b=c"],
+)
+def test_a_host_without_a_scheme_is_no_path(location: str) -> None:
+    document = {**with_metadata(), "versions": {"v1": version(location)}}
+    (finding,) = warnings_of(document)
+    assert (finding.code, finding.path[-2:]) == ("no-scheme", (0, "location"))
+    assert f'did you mean "https://{location}"?' in str(finding.hint)
+    for there in (f"./{location}", f"https://{location}"):
+        assert warned({**document, "versions": {"v1": version(there)}}) == []
+    assert warned({**with_metadata(), "config": location}) == ["no-scheme"]
+    document["versions"]["v1"] = version()
+    document["versions"]["v1"]["tasks"]["cyto"]["locations"][0]["config_path"] = location
+    assert warned(document) == ["no-scheme"]
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["a.pth", "weights/a.pth", "../weights/www.example.org/a.pth", "v1.2/a.pth",
+     "model.pt/data.pkl", "example.org", "www.pth", "a.zarr/0", "cyto 2.0 (old.com)/a.pth"],
+)  # fmt: skip
+def test_true_relative_paths_are_none_of_a_host(location: str) -> None:
+    assert warned({**with_metadata(), "versions": {"v1": version(location)}}) == []
+
+
 def test_each_location_without_a_hash_is_named_in_either_form() -> None:
     places = [{"location": "a.pth"}, {"location": "b.pth", "sha256": HASH}, {"location": "c.pth"}]
     document = with_metadata()

@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 
 from aiod.errors import LocationError
-from aiod.registry import Registry, load
+from aiod.progress import Step
+from aiod.registry import Registry, load, servers
 from aiod.registry.cache import cached_files, leftovers, remove, slot_for
 from aiod.registry.pull import Weights, pull
 from conftest import family
 from people import an_ordinary_user, names, umask
-from server import PATIENCE, Server, file, in_turn, late, redirect, silent, status, truncated
+from server import PATIENCE, Server, drip, file, in_turn, late, redirect, silent, status, truncated
 
 MakeLayer = Callable[..., Path]
 DATA = os.urandom(1_000_000)
@@ -163,6 +164,18 @@ def test_the_next_location_is_tried_and_the_last_error_lists_all(
     assert bring(lab(*bad, entry(good, sha256=SHA256)), seconds=0.5).source == good
 
 
+def test_after_a_location_that_drips_the_next_is_tried(
+    server: Server, lab: Callable[..., Registry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "SLOW_SECONDS", 0.5)
+    slow = server.put("/slow.pth", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"))
+    assert failed(lab(slow)).details == (
+        f"{slow}: it sends less than 1,000 bytes a second, over 0.5 s and more",
+    )
+    good = server.put("/x.pth", DATA)
+    assert bring(lab(slow, good)).source == good
+
+
 def test_a_readable_path_is_used_where_it_lies(
     server: Server, lab: Callable[..., Registry], tmp_path: Path
 ) -> None:
@@ -290,6 +303,26 @@ def test_two_processes_download_once(
         f"{DATA[:4].hex()} True\n",
     ]
     assert server.counts == {"/x.pth": 1}
+
+
+def test_who_waits_for_another_process_is_told_once_and_for_which_file(
+    server: Server, lab: Callable[..., Registry]
+) -> None:
+    registry = lab(server.put("/x.pth", file(DATA, pause_at=500_000, pause=1.0)))
+    process = pulling(registry.layers[-1].folder)
+    server.wait_for("/x.pth")
+    steps: list[Step] = []
+    assert not bring(registry, progress=steps.append).fresh
+    assert steps == [Step("waiting for another process's download of x.pth", 0, None, unit="")]
+    process.communicate(timeout=PATIENCE)
+
+
+def test_who_need_not_wait_is_told_nothing_of_it(
+    server: Server, lab: Callable[..., Registry]
+) -> None:
+    steps: list[Step] = []
+    bring(lab(server.put("/x.zip", a_zip(weights=DATA))), progress=steps.append)
+    assert {step.what for step in steps} == {"x.zip", "checking x.zip"}
 
 
 def test_a_killed_download_leaves_no_file_and_is_continued(

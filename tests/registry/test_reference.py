@@ -48,6 +48,7 @@ BEYOND_JSON_SCHEMA = {
     "dtype_list_of_choices",
     "dtype_of_a_list_value",
     "halo_of_other_axes",
+    "halo_of_the_family_for_other_axes",
     "licence_in_wrong_case",
     "licence_misspelled",
     "licence_unknown",

@@ -236,6 +236,31 @@ def test_lists_have_a_number_for_each_spatial_axis(axes: str, count: int) -> Non
     assert of_versions(v1=algorithm(axes=axes, tasks={"cyto": entry})) == ["spatial-axes"]
 
 
+def test_lists_of_the_family_fit_the_axes_of_the_versions_that_inherit_them() -> None:
+    def family_of(halo: Any, **versions: Any) -> list[str]:
+        document = family(versions=versions)
+        document["metadata"] |= {"halo": halo, "pixel_size": {"value": halo, "unit": "micrometer"}}
+        return [f"{item.path[1]}: {item.found}" for item in broken_rules(document, TASK_NAMES)]
+
+    plane, stack, unknown = algorithm(axes="CYX"), algorithm(axes="ZYX"), algorithm()
+    own = {"description": "A", "halo": [1, 8, 8]}
+    size = {"pixel_size": {"value": [1, 1, 1], "unit": "micrometer"}}
+    assert family_of([8, 8], plane=plane, unknown=unknown) == []
+    assert family_of(8, plane=plane, stack=stack) == []
+    assert family_of([8, 8], plane=plane, stack=stack, other=stack) == [
+        'halo: 2 numbers, inherited by "stack" (ZYX) and "other" (ZYX)',
+        'pixel_size: 2 numbers, inherited by "stack" (ZYX) and "other" (ZYX)',
+    ]
+    assert family_of([8, 8], stack={**stack, "metadata": own | size}) == []
+    assert family_of([8, 8], stack={**stack, "metadata": size}) == [
+        'halo: 2 numbers, inherited by "stack" (ZYX)'
+    ]
+    tasks: dict[str, Any] = {"cyto": {"metadata": own | size}}
+    assert family_of([8, 8], stack={**stack, "tasks": tasks}) == []
+    tasks["nuclei"] = {}
+    assert len(family_of([8, 8], stack={**stack, "tasks": tasks})) == 2
+
+
 def test_names_that_follow_from_others() -> None:
     assert argument_of({"name": "size"}) == argument_of({"name": "S", "arg_name": "size"}) == "size"
     assert slug_of("MitoNet Mini v1", {}) == "mitonet_mini_v1"

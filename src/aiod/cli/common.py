@@ -103,11 +103,18 @@ def console() -> Any:
 
 @contextlib.contextmanager
 def progress_bar(*, show: bool = True) -> Iterator[Progress]:
-    """A callback that draws a bar on stderr for each piece of work it hears of."""
+    """A callback that draws a bar on stderr for each piece of work it hears of.
+
+    Where stderr is no terminal, as in a cluster's log, only pieces of news are told.
+    """
     from aiod.progress import Step, silent
 
+    def tell(step: Step) -> None:
+        if not step.unit:
+            click.echo(printable(step.what), err=True)
+
     if not show or not sys.stderr.isatty():
-        yield silent
+        yield tell if show else silent
         return
     from rich.console import Console
     from rich.progress import (
@@ -131,6 +138,9 @@ def progress_bar(*, show: bool = True) -> Iterator[Progress]:
         known: dict[str, Any] = {}
 
         def report(step: Step) -> None:
+            if not step.unit:
+                bars.console.print(printable(step.what), markup=False, highlight=False)
+                return
             if step.what not in known:
                 known[step.what] = bars.add_task(printable(step.what), total=step.total)
             bars.update(known[step.what], completed=step.done, total=step.total)

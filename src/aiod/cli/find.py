@@ -86,7 +86,7 @@ def show(model_id: str, as_json: bool) -> None:
         click.secho("\nParameters", bold=True)
         print_table(
             ("Argument", "Value", "What it does"),
-            [_parameter_row(item) for item in details["params"]],
+            [_parameter_row(item, details["defaults"]) for item in details["params"]],
             wide=2,
         )
 
@@ -258,9 +258,9 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
     }
 
 
-def _parameter_row(item: dict[str, Any]) -> tuple[str, str, str]:
+def _parameter_row(item: dict[str, Any], defaults: dict[str, Any]) -> tuple[str, str, str]:
     value = item["value"]
-    shown = item.get("default", value[0]) if isinstance(value, list) else value
+    argument = item.get("arg_name") or item["name"]
     unit = f" {item['unit']}" if item.get("unit") else ""
     extra = f" One of {_said(value)}." if isinstance(value, list) else ""
     bounds = [
@@ -271,10 +271,9 @@ def _parameter_row(item: dict[str, Any]) -> tuple[str, str, str]:
     if bounds:
         extra += f" {' '.join(bounds).capitalize()}."
     advanced = " (advanced)" if item.get("advanced") else ""
-    argument = item.get("arg_name") or item["name"]
     return (
         argument,
-        _said(shown) + unit,
+        _said(defaults[argument]) + unit,
         f"{item['name']}{advanced}: {item.get('tooltip') or ''}{extra}",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from aiod.words import listing, printable
 
 if TYPE_CHECKING:
     from aiod.registry import Registry
-    from aiod.registry.edit import Change
+    from aiod.registry.changes import Change
 
 
 @click.group()
@@ -28,23 +29,41 @@ def new() -> None:
     """
 
 
-def _common(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that every `aiod new …` has."""
-    options = (
-        click.option(
-            "--to",
-            "layer",
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            help="The layer to write to; else the current folder.",
-        ),
-        click.option("--no-hash", is_flag=True, help="Do not read the weights for their hash."),
-        click.option("--dry-run", is_flag=True, help="Show the change and write nothing."),
-        click.option("--yes", is_flag=True, help="Do not ask before writing."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+_FAMILY = click.option("--family", help="Short name of the family.")
+_EXISTING = click.option("--version", help="Name or slug of the version.")
+_TASK = click.option("--task", help="What it segments (see `aiod tasks`).")
+_AXES = click.option("--axes", help="Axes that the network takes, such as YX.")
+_WEIGHTS = click.option(
+    "--location", help="URL or path of the weights; '' for an algorithm without any."
+)
+_CONFIG = click.option("--config-path", help="URL or path of a config file.")
+_COMMON = (
+    click.option(
+        "--to",
+        "layer",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="The layer to write to; else the current folder.",
+    ),
+    click.option("--no-hash", is_flag=True, help="Do not read the weights for their hash."),
+    click.option("--dry-run", is_flag=True, help="Show the change and write nothing."),
+    click.option("--yes", is_flag=True, help="Do not ask before writing."),
+)
+# What a command has asked for, ready to be added: takes how, gives the changes.
+Addition = Callable[..., "Change | tuple[Change, ...]"]
+
+
+def _asking(questions: Callable[[Questions], Addition]) -> Callable[..., None]:
+    """A command that asks for what its options leave open, shows the change and writes it."""
+
+    @wraps(questions)
+    def command(**given: Any) -> None:
+        ask = Questions(given, layer_folder(given["layer"]))
+        _write(given, questions(ask))
+
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
 
 
 @new.command("family")
@@ -52,10 +71,10 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--short-name", help="Its name in ids and files; else derived from the name.")
 @click.option("--description", help="What it segments, in which images.")
 @click.option("--version", help="Name of its first version.")
-@click.option("--task", help="What it segments (see `aiod tasks`).")
-@click.option("--axes", help="Axes that the network takes, such as YX.")
-@click.option("--location", help="URL or path of the weights; '' for an algorithm without any.")
-@click.option("--config-path", help="URL or path of a config file.")
+@_TASK
+@_AXES
+@_WEIGHTS
+@_CONFIG
 @click.option("--output", type=click.Choice(["instance", "semantic"]), help="Kind of labels.")
 @click.option("--code-license", help="SPDX id, such as BSD-3-Clause.")
 @click.option("--weights-license", help="SPDX id, such as CC-BY-4.0.")
@@ -70,8 +89,8 @@ def _common(function: Callable[..., None]) -> Callable[..., None]:
     help='A parameter, such as \'{"name": "Diameter", "arg_name": "diameter", '
     '"value": 30.0}\'; may be repeated.',
 )
-@_common
-def new_family(**given: Any) -> None:
+@_asking
+def new_family(ask: Questions) -> Addition:
     """Add a model family: a manifest, and the beginning of its runner.
 
     Example: aiod new family --to /shared/lab
@@ -80,20 +99,18 @@ def new_family(**given: Any) -> None:
     from aiod.registry.schema import License, Manifest, Metadata, Publication, Version
     from aiod.words import family_slug
 
-    layer = layer_folder(given["layer"])
-    ask = Questions(given, layer)
     name = ask("name", Manifest, "name")
     short = ask("short_name", Manifest, "short_name", default=family_slug(name))
     description = ask("description", Metadata, "description")
     version = ask.plain("version", "Name of its first version, such as v1.", default="v1")
     axes = ask("axes", Version, "axes", default="YX")
     task = ask.task()
-    location = ask.location(layer)
-    params = [_parameter(text) for text in given["params"]]
+    location = ask.location()
+    params = [_parameter(text) for text in ask.given["params"]]
     if ask.asking and not params:
         params = ask.parameters()
     metadata = {
-        "authors": [{"name": author} for author in given["authors"]] or ask.authors(),
+        "authors": [{"name": author} for author in ask.given["authors"]] or ask.authors(),
         "pubs": ask.publication(Publication),
         "license": _without_none(
             {
@@ -105,36 +122,33 @@ def new_family(**given: Any) -> None:
         ),
         "output": ask("output", Metadata, "output", default="instance"),
     }
-    _write(
-        given,
-        lambda **how: add_family(
-            layer,
-            name,
-            version,
-            description=description,
-            task=task,
-            short_name=short,
-            axes=axes,
-            location=location,
-            config_path=given["config_path"],
-            metadata={key: value for key, value in metadata.items() if value},
-            params=params,
-            **how,
-        ),
+    return partial(
+        add_family,
+        ask.layer,
+        name,
+        version,
+        description=description,
+        task=task,
+        short_name=short,
+        axes=axes,
+        location=location,
+        config_path=ask.given["config_path"],
+        metadata={key: value for key, value in metadata.items() if value},
+        params=params,
     )
 
 
 @new.command("version")
-@click.option("--family", help="Short name of the family.")
+@_FAMILY
 @click.option("--version", help="Name of the new version.")
 @click.option("--slug", help="Its short form in ids; else derived from the name.")
 @click.option("--description", help="What is special about it.")
-@click.option("--task", help="What it segments (see `aiod tasks`).")
-@click.option("--axes", help="Axes that the network takes, such as YX.")
-@click.option("--location", help="URL or path of the weights; '' for an algorithm without any.")
-@click.option("--config-path", help="URL or path of a config file.")
-@_common
-def new_version(**given: Any) -> None:
+@_TASK
+@_AXES
+@_WEIGHTS
+@_CONFIG
+@_asking
+def new_version(ask: Questions) -> Addition:
     """Add a version to a family, for example one that you have trained further.
 
     Example: aiod new version --to /shared/lab --family cellpose
@@ -142,97 +156,70 @@ def new_version(**given: Any) -> None:
     from aiod.registry.edit import add_version
     from aiod.registry.schema import Metadata, Version
 
-    layer = layer_folder(given["layer"])
-    ask = Questions(given, layer)
     family = ask.family()
-    version = ask.plain("version", "Name of the new version.")
-    description = ask("description", Metadata, "description")
-    axes = ask("axes", Version, "axes", default=_usual_axes(ask.registry, family))
-    task = ask.task()
-    location = ask.location(layer)
-    _write(
-        given,
-        lambda **how: add_version(
-            layer,
-            family,
-            version,
-            task=task,
-            location=location,
-            description=description,
-            axes=axes,
-            slug=given["slug"],
-            config_path=given["config_path"],
-            **how,
-        ),
+    return partial(
+        add_version,
+        ask.layer,
+        family,
+        ask.plain("version", "Name of the new version."),
+        description=ask("description", Metadata, "description"),
+        axes=ask("axes", Version, "axes", default=_usual_axes(ask.registry, family)),
+        task=ask.task(),
+        location=ask.location(),
+        slug=ask.given["slug"],
+        config_path=ask.given["config_path"],
     )
 
 
 @new.command("task")
-@click.option("--family", help="Short name of the family.")
-@click.option("--version", help="Name or slug of the version.")
-@click.option("--task", help="The further task (see `aiod tasks`).")
-@click.option("--location", help="URL or path of the weights; '' for an algorithm without any.")
-@click.option("--config-path", help="URL or path of a config file.")
-@_common
-def new_task(**given: Any) -> None:
+@_FAMILY
+@_EXISTING
+@_TASK
+@_WEIGHTS
+@_CONFIG
+@_asking
+def new_task(ask: Questions) -> Addition:
     """Add a task to a version.
 
     Example: aiod new task --to /shared/lab --family cellpose --version cyto3 --task nuclei
     """
     from aiod.registry.edit import add_task
 
-    layer = layer_folder(given["layer"])
-    ask = Questions(given, layer)
-    family = ask.family()
-    version = ask.plain("version", "Name or slug of the version.")
-    task = ask.task()
-    location = ask.location(layer)
-    _write(
-        given,
-        lambda **how: add_task(
-            layer,
-            family,
-            version,
-            task=task,
-            location=location,
-            config_path=given["config_path"],
-            **how,
-        ),
+    return partial(
+        add_task,
+        ask.layer,
+        ask.family(),
+        ask.plain("version", "Name or slug of the version."),
+        task=ask.task(),
+        location=ask.location(),
+        config_path=ask.given["config_path"],
     )
 
 
 @new.command("location")
-@click.option("--family", help="Short name of the family.")
-@click.option("--version", help="Name or slug of the version.")
+@_FAMILY
+@_EXISTING
 @click.option("--task", help="The task, where the version has several.")
 @click.option("--location", help="URL or path of the weights.")
-@click.option("--config-path", help="URL or path of a config file.")
+@_CONFIG
 @click.option("--first", is_flag=True, help="Try this location before the others.")
-@_common
-def new_location(**given: Any) -> None:
+@_asking
+def new_location(ask: Questions) -> Addition:
     """Add a place where the weights of a model lie; its hash and size are computed.
 
     Example: aiod new location --to /shared/lab --family cellpose --version cyto3
     """
     from aiod.registry.edit import add_location
 
-    layer = layer_folder(given["layer"])
-    ask = Questions(given, layer)
-    family = ask.family()
-    version = ask.plain("version", "Name or slug of the version.")
-    location = ask.location(layer, needed=True)
-    _write(
-        given,
-        lambda **how: add_location(
-            layer,
-            family,
-            version,
-            location=str(location),
-            task=given["task"],
-            config_path=given["config_path"],
-            first=given["first"],
-            **how,
-        ),
+    return partial(
+        add_location,
+        ask.layer,
+        ask.family(),
+        ask.plain("version", "Name or slug of the version."),
+        location=str(ask.location(needed=True)),
+        task=ask.given["task"],
+        config_path=ask.given["config_path"],
+        first=ask.given["first"],
     )
 
 
@@ -253,7 +240,7 @@ def _parameter(text: str) -> dict[str, Any]:
     return value
 
 
-def _write(given: dict[str, Any], add: Callable[..., Change | tuple[Change, ...]]) -> None:
+def _write(given: dict[str, Any], add: Addition) -> None:
     with progress_bar() as progress:
         planned = add(
             hashed=not given["no_hash"],

@@ -22,6 +22,7 @@ class Questions:
 
     def __init__(self, given: dict[str, Any], layer: Path) -> None:
         self.given = given
+        self.layer = layer
         self.asking = not given["yes"]
         self.registry = load_registry(layer, quiet=True)
 
@@ -34,8 +35,7 @@ class Questions:
         default: str | None = None,
         optional: bool = False,
     ) -> Any:
-        from aiod.registry.answers import as_written
-        from aiod.registry.edit import wrong_answer
+        from aiod.registry.answers import as_written, wrong_answer
 
         def check(answer: str) -> str | None:
             if optional and not answer:
@@ -79,9 +79,8 @@ class Questions:
 
         return self.ask("family", "Short name of the family (see `aiod list`).", check)
 
-    def location(self, layer: Path, *, needed: bool = False) -> str | None:
-        from aiod.registry.answers import from_here, why_silent
-        from aiod.registry.edit import wrong_answer
+    def location(self, *, needed: bool = False) -> str | None:
+        from aiod.registry.answers import from_here, why_silent, wrong_answer
         from aiod.registry.locations import resolve, why_unreachable
         from aiod.registry.schema import LocationEntry
 
@@ -91,7 +90,7 @@ class Questions:
             wrong = wrong_answer(LocationEntry, "location", answer)
             if wrong or self.given.get("no_hash"):
                 return wrong
-            place = resolve(from_here(answer, layer), layer / "manifests")
+            place = resolve(from_here(answer, self.layer), self.layer / "manifests")
             silent = why_silent(place)
             return why_unreachable(place) or (silent and f"{silent} (or leave it out: --no-hash)")
 
@@ -101,7 +100,7 @@ class Questions:
         # A script that leaves the location out has forgotten it; '' says that there is none.
         default = "" if self.asking and not needed else None
         answer = self.ask("location", words, check, default=default)
-        return from_here(answer, layer) if answer else None
+        return from_here(answer, self.layer) if answer else None
 
     def authors(self) -> list[dict[str, str]]:
         if not self.asking:
@@ -119,7 +118,7 @@ class Questions:
         return [{"title": title, **({"doi": doi} if doi else {})}]
 
     def parameters(self) -> list[dict[str, Any]]:
-        from aiod.registry.edit import wrong_answer
+        from aiod.registry.answers import wrong_answer
         from aiod.registry.jsontext import parse
         from aiod.registry.parameter_rules import broken_parameters
         from aiod.registry.schema import Parameter

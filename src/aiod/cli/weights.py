@@ -210,11 +210,11 @@ def cache_clean(
     type=click.FloatRange(0.1, 600),
     default=20.0,
     show_default=True,
-    help="How long to wait for a server.",
+    help="How long a server may stay silent; a link gets three times that in all.",
 )
 @json_option
 def check_links(model_ids: tuple[str, ...], with_hash: bool, seconds: float, as_json: bool) -> None:
-    """Ask every server of the registry whether its files are still there.
+    """Ask every server of the registry whether its files, pages and papers are still there.
 
     Example: aiod check-links cellpose --json
     """

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aiod.registry import forms
 from aiod.registry.locations import Place, resolve
+from aiod.registry.translation import say
 
 _ASK_SECONDS = 15.0
 
@@ -27,6 +31,17 @@ def as_written(field: str, answer: str) -> str:
     if field in ("code", "weights"):
         return forms.canonical_licence(text) or text
     return text
+
+
+def wrong_answer(model: type[BaseModel], field: str, value: Any) -> str | None:
+    """What is wrong with a value for one field of the schema, in words; None if nothing is."""
+    info = model.model_fields[field]
+    adapter: Any = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
+    try:
+        adapter.validate_python(value, strict=True)
+    except ValidationError as error:
+        return say(error.errors(include_url=False)[0])
+    return None
 
 
 def from_here(answer: str, layer: Path) -> str:

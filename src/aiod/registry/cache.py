@@ -23,7 +23,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -199,23 +199,39 @@ def file_mode(root: Path) -> int:
 
 
 @contextlib.contextmanager
-def locked(slot: Slot) -> Iterator[None]:
-    """Only one process at a time brings the file of a slot. Raises CacheError."""
+def locked(slot: Slot, progress: Progress = silent) -> Iterator[None]:
+    """Only one process at a time brings the file of a slot; `progress` hears if that is another.
+
+    Raises CacheError.
+    """
+
+    def tell() -> None:
+        what = f"waiting for another process's download of {slot.file.name}"
+        progress(Step(what, 0, None, unit=""))
+
     make_folder(slot.root, slot.file.parent)
-    with lock_named(slot.root, slot.source):
+    with lock_named(slot.root, slot.source, tell):
         yield
 
 
 @contextlib.contextmanager
-def lock_named(root: Path, name: str) -> Iterator[None]:
-    """Only one process at a time does what `name` stands for. Raises CacheError."""
-    from filelock import FileLock
+def lock_named(root: Path, name: str, tell: Callable[[], None] | None = None) -> Iterator[None]:
+    """Only one process at a time does what `name` stands for; `tell` is called before a wait.
+
+    Raises CacheError.
+    """
+    from filelock import FileLock, Timeout
 
     file = root / "locks" / f"{_key(name)}.lock"
     make_folder(root, file.parent)
     lock = FileLock(file, mode=file_mode(root))
     try:
-        lock.acquire()
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+        if not lock.is_locked:
+            if tell is not None:
+                tell()
+            lock.acquire()
     except OSError as error:
         raise CacheError(
             f"The cache {root} cannot be written: {reason(error)}.",

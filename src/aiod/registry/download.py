@@ -1,8 +1,8 @@
 """Bringing one URL to one file: resumable, bounded, checked, whole or not at all.
 
-The flow - temporary file, hash, move - is pooch's; what streams the bytes is ours, so that a
-server can neither fill the disk, nor stay silent for ever, nor lead from https to http, and so
-that an interrupted download goes on where it was.
+The flow - temporary file, hash, move - is pooch's; what streams the bytes is ours (and
+`servers`), so that no server can fill the disk, and so that an interrupted download goes on where
+it was.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from aiod.errors import AiodError
-from aiod.files import read_text, reason
+from aiod.files import read_text
 from aiod.progress import Progress, Step, silent
 from aiod.registry.cache import free_bytes
+from aiod.registry.servers import (
+    READ_SECONDS,
+    DownloadError,
+    asked,
+    content_length,
+    in_words,
+    is_encoded,
+    pieces,
+    refuse_other_than_a_file,
+    refuse_web_page,
+)
 from aiod.words import byte_size
 
 if TYPE_CHECKING:
@@ -31,20 +40,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 15.0
-READ_SECONDS = 60.0  # between two pieces of data, not for the whole file
 MAX_DOWNLOAD_BYTES = 100_000_000_000
-_CHUNK_BYTES = 1 << 18
 _ATTEMPTS = 3
 _RESERVE_BYTES = 200_000_000  # left free on the disk
 _STRIDE_BYTES = 64_000_000  # how often the free space is looked at
-_MAX_REDIRECTS = 10
 _STRONG_TAG = re.compile(r'"[\x21\x23-\x7e]{1,500}"')
-_HEADERS = {"User-Agent": "aiod", "Accept-Encoding": "identity"}
-
-
-class DownloadError(AiodError):
-    """One URL did not give the file it should; `what` is the reason in a few words."""
 
 
 @dataclass(slots=True)
@@ -133,14 +133,14 @@ class Download:
         self._check_room(have + (length or 0), have)
         tag = response.headers.get("ETag", "")
         # Of compressed data a part cannot be continued: ranges count the bytes before unpacking.
-        resumable = _STRONG_TAG.fullmatch(tag) and not _is_encoded(response)
+        resumable = _STRONG_TAG.fullmatch(tag) and not is_encoded(response)
         self._note.unlink(missing_ok=True)
         with self._opened(self.part, append=bool(have)) as stream:
             if resumable:
                 with self._opened(self._note) as note:
                     note.write(json.dumps(tag).encode())
             done = have
-            for chunk in response.iter_content(_CHUNK_BYTES):
+            for chunk in pieces(response):
                 before, done = done, done + len(chunk)
                 self._check_size(done)
                 if before // _STRIDE_BYTES != done // _STRIDE_BYTES:
@@ -193,126 +193,20 @@ class Download:
             )
 
 
-@contextlib.contextmanager
-def asked(
-    url: str,
-    *,
-    method: str = "GET",
-    seconds: float = READ_SECONDS,
-    headers: Mapping[str, str] | None = None,
-) -> Iterator[requests.Response]:
-    """A server's answer to a question about a URL, redirects followed, its body not read."""
-    with (
-        _session() as session,
-        session.request(
-            method,
-            url,
-            headers={**_HEADERS, **(headers or {})},
-            stream=True,
-            allow_redirects=True,
-            timeout=(min(CONNECT_SECONDS, seconds), seconds),
-        ) as response,
-    ):
-        refuse_downgrade(response)
-        yield response
-
-
-def _session() -> requests.Session:
-    """What asks servers: with the proxies of the environment, without a password of anybody.
-
-    requests by itself sends those of ``~/.netrc`` to any host that a manifest or a redirect names.
-    """
-    import requests
-
-    class Session(requests.Session):
-        def rebuild_auth(self, *_: object, **__: object) -> None:
-            """After a redirect there is no password to send either."""
-
-    session = Session()
-    session.auth = lambda request: request
-    session.max_redirects = _MAX_REDIRECTS
-    return session
-
-
-def refuse_other_than_a_file(response: requests.Response, have: int = 0) -> None:
-    """Raise unless an answer brings a file, or with `have` bytes here already its rest."""
-    response.raise_for_status()
-    if response.status_code != (HTTPStatus.PARTIAL_CONTENT if have else HTTPStatus.OK):
-        raise DownloadError(_status_in_words(response.status_code))
-
-
-def refuse_downgrade(response: requests.Response) -> None:
-    """Raise DownloadError where a redirect leads from https to http."""
-    urls = [step.url for step in (*response.history, response)]
-    encrypted = [url.lower().startswith("https://") for url in urls]
-    if any(before and not after for before, after in pairwise(encrypted)):
-        raise DownloadError(f"a redirect from https to unencrypted http ({urls[-1]})")
-
-
-def in_words(error: Exception) -> str:
-    """Why a server did not give a file, in a few words."""
-    import requests
-
-    response = getattr(error, "response", None)
-    if isinstance(error, requests.HTTPError) and response is not None:
-        return _status_in_words(response.status_code)
-    for kind, words in (
-        (requests.exceptions.ProxyError, "the proxy cannot be reached, or refuses"),
-        (requests.exceptions.SSLError, "its certificate cannot be trusted"),
-        (requests.exceptions.ConnectTimeout, "no connection in time"),
-        (requests.exceptions.Timeout, "the server stopped answering"),
-        (requests.exceptions.TooManyRedirects, "it redirects in circles"),
-        (requests.exceptions.ChunkedEncodingError, "the connection broke before the end"),
-        (requests.exceptions.ContentDecodingError, "its data cannot be decoded"),
-        (requests.exceptions.ConnectionError, "the server cannot be reached"),
-        (requests.exceptions.InvalidHeader, "an answer that makes no sense"),
-        (requests.exceptions.InvalidSchema, "a redirect to something other than a website"),
-        (ValueError, "not a URL that can be fetched"),
-    ):
-        if isinstance(error, kind):
-            # urllib3 reports a stall in the middle of a body as a broken connection.
-            stalled = "read timed out" in str(error).lower()
-            return "the server stopped answering" if stalled else words
-    return reason(error) if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _status_in_words(status: int) -> str:
-    with contextlib.suppress(ValueError):
-        return f"the server says {status} {HTTPStatus(status).phrase}"
-    return f"the server says {status}"
-
-
 def _passing(error: Exception) -> bool:
     """Whether the same request may work a moment later."""
-    import requests
+    import urllib3
 
     response = getattr(error, "response", None)
     if response is not None:
         return bool(response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR)
-    return isinstance(error, requests.exceptions.ChunkedEncodingError)
+    return isinstance(error, urllib3.exceptions.ProtocolError)
 
 
 def _first_byte(response: requests.Response) -> int | None:
     """Where in the file the part begins that a server sends."""
     given = re.fullmatch(r"bytes ([0-9]{1,18})-.*", response.headers.get("Content-Range", ""))
-    return int(given[1]) if given and not _is_encoded(response) else None
-
-
-def _is_encoded(response: requests.Response) -> bool:
-    return response.headers.get("Content-Encoding", "identity") != "identity"
-
-
-def refuse_web_page(response: requests.Response, name: str) -> None:
-    """Raise DownloadError for a page that comes instead of a file, as from a hotel's network."""
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == "text/html" and not name.lower().endswith((".html", ".htm")):
-        raise DownloadError("a web page instead of a file, as a network's log-in page would be")
-
-
-def content_length(response: requests.Response) -> int | None:
-    """How many bytes a server says that it will send; None where it does not."""
-    value = response.headers.get("Content-Length", "")
-    return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
+    return int(given[1]) if given and not is_encoded(response) else None
 
 
 def _wrong_hash(message: str, expected: str | None) -> str:

@@ -13,100 +13,28 @@ canonical form, and returns what changed. `registries` are further layers to loo
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import difflib
-import functools
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-
-from aiod.errors import AiodError, CacheError, ManifestError, UnknownModelError, UsageError
-from aiod.files import read_text, reason, write_atomically
-from aiod.progress import Progress, Step, silent
-from aiod.registry.cache import lock_named, sha256_of
-from aiod.registry.canonical import to_text
-from aiod.registry.catalogue import Registry, load
-from aiod.registry.download import (
-    MAX_DOWNLOAD_BYTES,
-    DownloadError,
-    asked,
-    content_length,
-    in_words,
-    refuse_other_than_a_file,
-    refuse_web_page,
-)
-from aiod.registry.explain import explain, say
+from aiod.errors import AiodError, UnknownModelError, UsageError
+from aiod.files import read_text
+from aiod.progress import Progress, silent
+from aiod.registry.catalogue import Registry, default_of, load
+from aiod.registry.changes import Change, done, one_at_a_time, planned
+from aiod.registry.fingerprint import fingerprint
 from aiod.registry.layers import SHIPPED, Layer
-from aiod.registry.locations import resolve
-from aiod.registry.manifest import line_of, read_document
+from aiod.registry.manifest import read_document
 from aiod.registry.merge import Model
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.rules import short_name_of, slug_of
-from aiod.registry.schema import MAX_MANIFEST_BYTES
-from aiod.registry.settings import cache_folder, offline
+from aiod.registry.schema import MAX_MANIFEST_BYTES, Parameter
 from aiod.registry.skeleton import runner_skeleton
 from aiod.words import family_slug, listing
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A file as it was (None for a new one) and as it is to be."""
-
-    path: Path
-    before: str | None
-    after: str
-
-    @property
-    def diff(self) -> str:
-        """The change as a unified diff."""
-        return "".join(
-            difflib.unified_diff(
-                (self.before or "").splitlines(keepends=True),
-                self.after.splitlines(keepends=True),
-                fromfile=str(self.path) if self.before is not None else os.devnull,
-                tofile=str(self.path),
-            )
-        )
-
-    def write(self) -> None:
-        """Write the file, whole or not at all.
-
-        Raises UsageError when somebody else has written it since the change was planned.
-        """
-        there = self.path.exists()
-        if (read_text(self.path, limit=MAX_MANIFEST_BYTES) if there else None) != self.before:
-            raise UsageError(f"{self.path} has changed meanwhile.", hint="do it once more")
-        write_atomically(self.path, self.after)
-
-
-def _one_at_a_time(function: Callable[P, T]) -> Callable[P, T]:
-    """Processes of one user that change one layer wait for each other.
-
-    So two trainings that end together both register their model. Where no lock can be had, a
-    change that would undo another's is refused when it is written.
-    """
-
-    @functools.wraps(function)
-    def locked(*args: P.args, **kwargs: P.kwargs) -> T:
-        layer = Path(str(kwargs.get("layer", args[0] if args else ""))).absolute()
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(CacheError):
-                stack.enter_context(lock_named(cache_folder(), f"edit:{layer}"))
-            return function(*args, **kwargs)
-
-    return locked
-
-
-@_one_at_a_time
+@one_at_a_time
 def add_family(
     layer: Path | str,
     name: str,
@@ -159,16 +87,19 @@ def add_family(
     )
     if params:
         document["params"] = [dict(item) for item in params]
-    changes = [_change(path, None, document, registry)]
+    changes = [planned(path, None, document, registry.tasks)]
     script = Layer(layer.name, layer).runners / f"{short}.py"
     if runner and not script.exists():
         first = document["versions"][version]
-        keywords = {argument_of(item): _first(item) for item in document.get("params", ())}
+        keywords = {
+            argument_of(item): default_of(Parameter.model_validate(item))
+            for item in document.get("params", ())
+        }
         changes.append(Change(script, None, runner_skeleton(name, first.get("axes"), keywords)))
-    return _done(changes, dry_run)
+    return done(changes, dry_run)
 
 
-@_one_at_a_time
+@one_at_a_time
 def add_version(
     layer: Path | str,
     family: str,
@@ -210,10 +141,10 @@ def add_version(
             "tasks": {task: {**_task(layer, location, config_path, hashed, progress), **knobs}},
         }
     )
-    return _done([_change(path, before, document, registry)], dry_run)[0]
+    return done([planned(path, before, document, registry.tasks)], dry_run)[0]
 
 
-@_one_at_a_time
+@one_at_a_time
 def add_task(
     layer: Path | str,
     family: str,
@@ -244,10 +175,10 @@ def add_task(
     if params is not None:
         entry["params"] = [dict(item) for item in params]
     entries[task] = {**entry, **({"metadata": dict(metadata)} if metadata else {})}
-    return _done([_change(path, before, document, registry)], dry_run)[0]
+    return done([planned(path, before, document, registry.tasks)], dry_run)[0]
 
 
-@_one_at_a_time
+@one_at_a_time
 def add_location(
     layer: Path | str,
     family: str,
@@ -296,62 +227,7 @@ def add_location(
             f"{family}/{name}/{chosen} has the location {location} already.",
             hint="give another location, or change its entry in the manifest",
         )
-    return _done([_change(path, before, document, registry)], dry_run)[0]
-
-
-def fingerprint(location: str, folder: Path, progress: Progress = silent) -> tuple[str, int] | None:
-    """SHA-256 (hexadecimal) and size in bytes of a file on disk or behind a URL.
-
-    None for a folder of weights. Raises AiodError where the file cannot be read whole.
-    """
-    place = resolve(location, folder)
-    hint = "correct the location, or leave the hash out (--no-hash, hashed=False)"
-    if place.path is not None:
-        try:
-            if place.path.is_dir():
-                return None
-            return sha256_of(place.path, progress), place.path.stat().st_size
-        except (OSError, ValueError) as error:
-            why = reason(error) if isinstance(error, OSError) else "not a path"
-            raise AiodError(f"{place.path} cannot be read: {why}.", hint=hint) from error
-    if offline():
-        raise AiodError(f"{location} cannot be read: AIOD_OFFLINE forbids it.", hint=hint)
-    import requests
-
-    digest, done = hashlib.sha256(), 0
-    try:
-        with asked(str(place.url)) as response:
-            response.raise_for_status()
-            refuse_other_than_a_file(response, 0)
-            refuse_web_page(response, location)
-            total = content_length(response)
-            for chunk in response.iter_content(1 << 18):
-                digest.update(chunk)
-                done += len(chunk)
-                if done > MAX_DOWNLOAD_BYTES:
-                    raise DownloadError(f"more than {MAX_DOWNLOAD_BYTES:,} bytes")
-                progress(Step(f"reading {location}", done, total))
-    except (requests.RequestException, DownloadError) as error:
-        raise AiodError(f"{location} cannot be read: {in_words(error)}.", hint=hint) from error
-    return digest.hexdigest(), done
-
-
-def wrong_answer(model: type[BaseModel], field: str, value: Any) -> str | None:
-    """What is wrong with a value for one field of the schema, in words; None if nothing is."""
-    info = model.model_fields[field]
-    adapter: Any = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
-    try:
-        adapter.validate_python(value, strict=True)
-    except ValidationError as error:
-        return say(error.errors(include_url=False)[0])
-    return None
-
-
-def _done(changes: list[Change], dry_run: bool) -> tuple[Change, ...]:
-    if not dry_run:
-        for change in changes:
-            change.write()
-    return tuple(changes)
+    return done([planned(path, before, document, registry.tasks)], dry_run)[0]
 
 
 def _registry(layer: Path, registries: Iterable[Path | str]) -> Registry:
@@ -455,30 +331,9 @@ def _location(
     return entry
 
 
-def _change(path: Path, before: str | None, document: dict[str, Any], registry: Registry) -> Change:
-    try:
-        text = to_text(document)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ManifestError(f"This cannot be written to {path} as JSON: {error}.") from error
-    errors = explain(text, str(path), registry.tasks, lint=False)
-    if errors:
-        raise ManifestError(
-            f"This would not be a valid manifest: {path}.",
-            details=[line_of(problem) for problem in errors],
-        )
-    return Change(path, before, text)
-
-
 def _schema_reference(layer: Path) -> str | None:
     """Where a manifest of this layer finds schema.json, if the layer has one."""
     return "../schema.json" if (layer / "schema.json").exists() else None
-
-
-def _first(parameter: Mapping[str, Any]) -> Any:
-    value = parameter["value"]
-    if isinstance(value, list):
-        return parameter.get("default", value[0])
-    return value
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

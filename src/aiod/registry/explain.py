@@ -5,7 +5,6 @@ The schema and the rules decide what is wrong; this module says it to a person.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
@@ -14,40 +13,15 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from aiod.registry import forms
 from aiod.registry.jsontext import Examination, Path, examine
 from aiod.registry.lint import warnings_of
 from aiod.registry.problems import Finding, Problem, Severity, path_in_words
 from aiod.registry.rules import broken_rules
-from aiod.registry.schema import Manifest, Metadata
-from aiod.registry.shape import example_of, fields_of, model_at
+from aiod.registry.schema import Manifest
+from aiod.registry.translation import TYPES, fields_around, translate
 from aiod.registry.upgrade import old_form
-from aiod.words import counted, listing, nearest, shown
+from aiod.words import nearest, shown
 
-_TYPES = {
-    "string_type": "text in double quotes",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list [ … ]",
-    "dict_type": "an object { … }",
-    "model_type": "an object { … }",
-    "model_attributes_type": "an object { … }",
-    "string_unicode": "text without broken characters (lone surrogates)",
-    "finite_number": "a finite number",
-}
-_OF_OBJECTS = frozenset({"dict_type", "model_type", "model_attributes_type"})
-_UNITS = {
-    "nm": "nanometer", "um": "micrometer", "µm": "micrometer", "μm": "micrometer",
-    "micron": "micrometer", "microns": "micrometer", "mm": "millimeter", "Å": "angstrom",
-}  # fmt: skip
-_BOUNDS = {
-    "greater_than": ("gt", "a number above {}"),
-    "greater_than_equal": ("ge", "{} or more"),
-    "less_than": ("lt", "a number below {}"),
-    "less_than_equal": ("le", "{} or less"),
-}
 # Codes whose place is the key rather than the value.
 _AT_KEY = frozenset(
     {"unknown-field", "unknown-task", "duplicate-key", "name", "locations", "config", "old-form"}
@@ -168,12 +142,6 @@ def explain(text: str, file: str, tasks: Mapping[str, str], *, lint: bool = True
     return sorted(problems, key=lambda problem: (problem.line, problem.column, problem.code))
 
 
-def say(item: ErrorDetails) -> str:
-    """One of pydantic's errors in words, for a value that stands in no file."""
-    _, found, expected, hint = _translate((*item["loc"],), item)
-    return f"{found}; expected {expected}" + (f" ({hint})" if hint else "")
-
-
 def _said(
     source: Source, severity: Severity, found: Iterable[Finding], known: list[Problem]
 ) -> list[Problem]:
@@ -211,7 +179,7 @@ def _as_meant(value: Any, source: Source, path: Path = ()) -> Any:
 
 def _misspelt(key: str, table: dict[str, Any], path: Path) -> str | None:
     """The field that an unknown one in `table` must have been meant to be."""
-    fields = _fields_around(path)
+    fields = fields_around(path)
     if not fields or key in fields:
         return None
     return next((name for name in nearest(key, fields) if name not in table), None)
@@ -226,7 +194,7 @@ def _schema_problems(source: Source, document: dict[str, Any]) -> list[Problem]:
         return []
     problems: dict[tuple[Path, str], Problem] = {}
     for path, item in _without_branches(document, details):
-        code, found, expected, hint = _translate(path, item)
+        code, found, expected, hint = translate(path, item)
         if code == "missing-field" and _is_misspelt(document, path):
             continue  # the unknown field says it
         key = (path, code if code in ("missing-field", "unknown-field") else "")
@@ -268,7 +236,7 @@ def _without_branches(
             path
             and isinstance(item["input"], dict | list)
             and path in around
-            and item["type"] in (*_TYPES, "literal_error")
+            and item["type"] in (*TYPES, "literal_error")
         )
     ]
 
@@ -289,72 +257,3 @@ def _real_path(document: Any, item: ErrorDetails) -> Path:
             continue  # pydantic's name for a branch of a union
         path.append(step)
     return tuple(path)
-
-
-def _translate(path: Path, item: ErrorDetails) -> tuple[str, str, str, str | None]:
-    """Code, found, expected, hint."""
-    kind, value, context = item["type"], item["input"], item.get("ctx", {})
-    found = shown(value)
-    if kind == "missing":
-        field = str(path[-1])
-        described = _fields_around(path[:-1]).get(field, "")
-        old = field in ("metadata", "description", "title")  # what older manifests lack
-        hint = (
-            "an older manifest? `aiod upgrade` notes in the file what is missing" if old else None
-        )
-        return "missing-field", f'no "{field}"', f'"{field}": {described}', hint
-    if kind == "extra_forbidden":
-        fields = _fields_around(path[:-1])
-        hint = None
-        if close := nearest(str(path[-1]), fields):
-            hint = f"did you mean {shown(close[0])}?"
-        elif "metadata" in fields and (close := nearest(str(path[-1]), fields_of(Metadata))):
-            hint = f"did you mean {shown(close[0])} inside metadata?"
-        expected = f"one of {listing(fields)}"
-        return "unknown-field", f"the unknown field {shown(path[-1])}", expected, hint
-    if kind in _TYPES:
-        model = model_at(path) if kind in _OF_OBJECTS else None
-        such = f" such as {json.dumps(example_of(model), ensure_ascii=False)}" if model else ""
-        return "type", found, _TYPES[kind] + such, None
-    if kind == "literal_error":
-        allowed = str(context["expected"]).replace("'", '"')
-        if allowed == "False":
-            return "choice", found, "false, or no such field", None
-        options = [word.strip('" ') for word in allowed.replace(" or ", ",").split(",")]
-        close = nearest(value, options) if isinstance(value, str) else []
-        if isinstance(value, str) and _UNITS.get(value) in options:
-            close = [_UNITS[value]]
-        return "choice", found, allowed, f"did you mean {shown(close[0])}?" if close else None
-    if item["loc"][-1:] == ("[key]",):
-        return "name", found, forms.IN_WORDS[forms.VERSION_NAME] + " (1-50 characters)", None
-    if kind == "string_pattern_mismatch":
-        pattern = str(context["pattern"])
-        right = forms.mended(pattern, value)
-        hint = f"did you mean {shown(right)}?" if right else None
-        if right and right == value.lower():
-            hint = "write it in lower case"
-        return "form", found, forms.IN_WORDS[pattern], hint
-    if kind in _BOUNDS:
-        key, words = _BOUNDS[kind]
-        return "bounds", found, words.format(f"{context[key]:g}"), None
-    if kind in ("string_too_short", "too_short"):
-        nouns = ("character", "characters") if kind.startswith("string") else ("entry", "entries")
-        least = counted(context["min_length"], *nouns)
-        if not value:
-            return "empty", "an empty text" if value == "" else found, f"at least {least}", None
-        return "length", counted(len(value), *nouns), f"at least {least}", None
-    if kind in ("string_too_long", "too_long"):
-        length = len(value) if isinstance(value, str | list) else 0
-        thing = "characters" if kind.startswith("string") else "entries"
-        most = context["max_length"]
-        return "length", f"{length} {thing}", f"at most {most} {thing}", None
-    if "expected" in context:  # one of ours, from `forms`
-        words = item["msg"]
-        found = words if not value or len(str(value)) > 60 else f"{found}: {words}"
-        return kind, found, str(context["expected"]), context.get("hint")
-    return kind.replace("_", "-"), found, item["msg"], None
-
-
-def _fields_around(path: Path) -> dict[str, str]:
-    model = model_at(path)
-    return fields_of(model) if model else {}

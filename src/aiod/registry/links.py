@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import pairwise
@@ -13,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.errors import UsageError
 from aiod.registry.cache import slot_for
-from aiod.registry.download import MAX_DOWNLOAD_BYTES, DownloadError, asked, in_words
+from aiod.registry.download import MAX_DOWNLOAD_BYTES
+from aiod.registry.servers import DownloadError, asked, in_words, pieces
 from aiod.registry.settings import offline
+from aiod.registry.urls import doi_url, is_url
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
     from aiod.registry.merge import Model
     from aiod.registry.schema import Manifest
 
+ANSWER_PATIENCE = 3  # times as long as a server may stay silent, for all answers to one link
+FILE_SECONDS = 3600.0  # for a whole file that is read to compare its hash
 _AT_ONCE = 16
 _PERMANENT = (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
 _NO_HEAD = (400, 403, 404, 405, 501)  # what servers answer that do not know HEAD
@@ -69,14 +75,14 @@ class Answer:
 
 
 def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
-    """Every URL of the registry, or of these models and families, each once."""
+    """Every URL and DOI of the registry, or of these models and families, each once."""
     models = list(_models(registry, ids))
     found: dict[tuple[str, str], list[tuple[str, str | None, int | None]]] = {}
 
     def note(
         url: str | None, kind: str, used_by: str, sha256: str | None = None, size: int | None = None
     ) -> None:
-        if url and " " not in url and url.lower().startswith(("http://", "https://")):
+        if url and " " not in url and is_url(url):
             found.setdefault((url, kind), []).append((used_by, sha256, size))
 
     for model in models:
@@ -109,8 +115,9 @@ def links_of(registry: Registry, ids: Iterable[str] = ()) -> list[Link]:
 def check(links: Iterable[Link], *, with_hash: bool = False, seconds: float = 20.0) -> list[Answer]:
     """Ask all servers at once; `seconds` is how long each may stay silent.
 
-    `with_hash` downloads whole files, keeps nothing, and compares. Raises UsageError when
-    `AIOD_OFFLINE` forbids the network.
+    A link without all its answers after ANSWER_PATIENCE times that is given up. `with_hash`
+    downloads whole files, each within FILE_SECONDS, keeps nothing, and compares. Raises UsageError
+    when `AIOD_OFFLINE` forbids the network.
     """
     if offline():
         raise UsageError("AIOD_OFFLINE forbids the network.", hint="unset it to check links")
@@ -130,7 +137,7 @@ def _models(registry: Registry, ids: Iterable[str]) -> Iterator[Model]:
 
 
 def _pages(manifest: Manifest) -> Iterator[str | None]:
-    """Every page that a manifest names: home pages, sources, papers, people."""
+    """Every page that a manifest names: home pages, sources, papers and their DOIs, people."""
     yield manifest.usage_guide
     blocks = [manifest.metadata]
     for version in manifest.versions.values():
@@ -141,6 +148,7 @@ def _pages(manifest: Manifest) -> Iterator[str | None]:
         yield from (author.url for author in block.authors or ())
         for pub in block.pubs or ():
             yield pub.url
+            yield doi_url(pub.doi) if pub.doi else None
             yield from (author.url for author in pub.authors or ())
 
 
@@ -153,15 +161,21 @@ def _check(link: Link, with_hash: bool, seconds: float) -> Answer:
     import requests
     import urllib3
 
+    until = time.monotonic() + ANSWER_PATIENCE * seconds
+
+    def answered(method: str) -> AbstractContextManager[requests.Response]:
+        left = until - time.monotonic()
+        return asked(link.url, method=method, seconds=seconds, within=left)
+
     try:
         if with_hash and link.kind != "page":
-            with asked(link.url, seconds=seconds) as response:
+            with answered("GET") as response:
                 whole = response.status_code == HTTPStatus.OK
                 return _judge(link, response, _hashed(response, link) if whole else None)
-        with asked(link.url, method="HEAD", seconds=seconds) as response:
+        with answered("HEAD") as response:
             if response.status_code not in _NO_HEAD:
                 return _judge(link, response, None)
-        with asked(link.url, seconds=seconds) as response:
+        with answered("GET") as response:
             return _judge(link, response, None)
     except DownloadError as error:
         return Answer(link, "failed", error.what)
@@ -190,7 +204,10 @@ def _judge(link: Link, response: Any, hashed: tuple[str, int] | None) -> Answer:
 def _hashed(response: Any, link: Link) -> tuple[str, int]:
     digest, done = hashlib.sha256(), 0
     limit = MAX_DOWNLOAD_BYTES if link.size is None else link.size + 1
-    for chunk in response.iter_content(1 << 18):
+    until = time.monotonic() + FILE_SECONDS
+    for chunk in pieces(response):
+        if time.monotonic() > until:
+            raise DownloadError(f"not all of it came within {FILE_SECONDS:,g} s")
         digest.update(chunk)
         done += len(chunk)
         if done > limit:

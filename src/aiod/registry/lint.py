@@ -8,6 +8,7 @@ from typing import Any
 from aiod.registry.jsontext import Path
 from aiod.registry.problems import Finding
 from aiod.registry.rules import needs_weights
+from aiod.registry.urls import lacks_scheme
 from aiod.words import listing, shown
 
 MISSING_SENTENCE = "Description missing: say here what the model segments, and in which images."
@@ -18,6 +19,7 @@ def warnings_of(document: dict[str, Any]) -> Iterator[Finding]:
     """Every warning of a manifest; parts with a wrong type are passed over."""
     yield from _placeholders(document.get("metadata"), ("metadata",))
     yield from _status(document.get("metadata"), ("metadata",))
+    yield from _schemes(document, ("config", "config_path"), ())
     yield from _tooltips(document.get("params"), ("params",))
     for name, version in _items(document.get("versions")):
         path: Path = ("versions", name)
@@ -42,11 +44,6 @@ def entries_of(entry: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
         for index, item in enumerate(locations if isinstance(locations, list) else [])
         if isinstance(item, dict)
     ]
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is fetched over the network."""
-    return location.lower().startswith(("https://", "http://"))
 
 
 def _items(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -114,6 +111,7 @@ def _locations(entry: dict[str, Any], path: Path) -> Iterator[Finding]:
         if isinstance(item.get("location"), str)
     ]
     for below, item, location in found:
+        yield from _schemes(item, ("location", "config_path"), (*path, *below))
         if not item.get("sha256"):
             insecure = location.lower().startswith("http://")
             yield Finding(
@@ -140,6 +138,19 @@ def _locations(entry: dict[str, Any], path: Path) -> Iterator[Finding]:
             "a URL, or a path relative to the manifest, that others can reach too",
             "fine in a layer of your own; not for sharing",
         )
+
+
+def _schemes(table: dict[str, Any], fields: tuple[str, ...], path: Path) -> Iterator[Finding]:
+    for field in fields:
+        location = table.get(field)
+        if isinstance(location, str) and lacks_scheme(location):
+            yield Finding(
+                (*path, field),
+                "no-scheme",
+                "a path relative to the manifest that begins like a web address",
+                "a URL with its https://",
+                f'did you mean "https://{location}"? A folder of that name is "./{location}"',
+            )
 
 
 def _is_private(location: str) -> bool:

@@ -16,13 +16,14 @@ from aiod.progress import Progress, silent
 from aiod.registry.cache import file_name
 from aiod.registry.canonical import as_json, to_text
 from aiod.registry.catalogue import Registry
-from aiod.registry.download import READ_SECONDS
 from aiod.registry.flatten import flattened
 from aiod.registry.layers import SHIPPED
 from aiod.registry.manifest import read_document
 from aiod.registry.merge import Model
 from aiod.registry.pull import Weights, pull
+from aiod.registry.servers import READ_SECONDS
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
+from aiod.registry.urls import is_url
 
 # Tells a folder that mirror has filled from a layer that somebody keeps.
 _MARK = ".aiod-mirror"
@@ -112,9 +113,9 @@ def _write_family(
             here["sha256"] = weights.sha256
         if copy.is_file():
             here["size"] = copy.stat().st_size
-        urls = [item for item in entry["locations"] if _is_url(item["location"])]
+        urls = [item for item in entry["locations"] if is_url(item["location"])]
         for item in urls:  # a path of this machine means nothing on another
-            if "config_path" in here and not _is_url(item.get("config_path", "")):
+            if "config_path" in here and not is_url(item.get("config_path", "")):
                 item["config_path"] = here["config_path"]
         entry["locations"] = [here, *urls]
     path = manifests / f"{family}.json"
@@ -182,10 +183,6 @@ def _same(one: Path, other: Path) -> bool:
     return names == {path.name for path in other.iterdir()} and all(
         _same(one / name, other / name) for name in names
     )
-
-
-def _is_url(text: str) -> bool:
-    return text.lower().startswith(("https://", "http://"))
 
 
 def _relative(path: Path, manifests: Path) -> str:

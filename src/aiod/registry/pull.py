@@ -20,9 +20,10 @@ from aiod.registry.cache import (
     slot_for,
 )
 from aiod.registry.catalogue import Registry
-from aiod.registry.download import READ_SECONDS, Download, DownloadError
+from aiod.registry.download import Download
 from aiod.registry.locations import Place, WeightsLocation, why_unreachable
 from aiod.registry.merge import Model
+from aiod.registry.servers import READ_SECONDS, DownloadError
 from aiod.registry.settings import offline
 
 _MAX_MARK_BYTES = 100
@@ -110,7 +111,7 @@ def _bring(model: Model, location: WeightsLocation, how: _How) -> Weights:
             raise LocationError(f"its config {location.config}: {error.what}") from error
     path = file
     if file.is_file() and is_archive(file.name):
-        path = _unpacked(model.family, file, location.weights)
+        path = _unpacked(model.family, file, location.weights, how.progress)
     return Weights(
         model_id=model.id,
         path=path,
@@ -134,7 +135,7 @@ def _file(
         return slot.file, record, False
     if offline():
         raise DownloadError("not in the cache, and AIOD_OFFLINE forbids the network")
-    with locked(slot):
+    with locked(slot, how.progress):
         if record := _held(slot, sha256, how.progress):  # brought while we waited for the lock
             return slot.file, record, False
         return slot.file, _download(slot, sha256, size, how), True
@@ -208,7 +209,7 @@ def _download(slot: Slot, sha256: str | None, size: int | None, how: _How) -> Re
     return keep_record(slot, actual)
 
 
-def _unpacked(family: str, archive: Path, place: Place) -> Path:
+def _unpacked(family: str, archive: Path, place: Place, progress: Progress) -> Path:
     """The folder with an archive's content, unpacked once for each state of the archive."""
     status = archive.stat()
     state = f"{status.st_size}-{status.st_mtime_ns}"
@@ -217,7 +218,7 @@ def _unpacked(family: str, archive: Path, place: Place) -> Path:
     done = content / ".aiod-unpacked"
     if _says(done, state):
         return content
-    with locked(slot):
+    with locked(slot, progress):
         if not _says(done, state):
             unpack(archive, content, mode=file_mode(slot.root))
             write_atomically(done, state, mode=file_mode(slot.root))

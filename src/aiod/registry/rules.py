@@ -14,6 +14,7 @@ from typing import Any
 from aiod.registry.jsontext import Path
 from aiod.registry.parameter_rules import broken_parameters
 from aiod.registry.problems import Finding
+from aiod.registry.spatial_rules import broken_inheritance, broken_lists
 from aiod.words import family_slug, listing, nearest, shown, version_slug
 
 _FAMILY_SLUG = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -26,6 +27,7 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
     versions = document.get("versions")
     if not isinstance(versions, dict):
         return
+    yield from broken_inheritance(document)
     if not _are_distinct(versions):
         yield from _slugs(versions)
     for name, version in versions.items():
@@ -33,7 +35,7 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
             continue
         path: Path = ("versions", name)
         if "metadata" in version:
-            yield from _spatial_lists(version["metadata"], version.get("axes"), path)
+            yield from broken_lists(version["metadata"], version.get("axes"), path)
         entries = version.get("tasks")
         for task, entry in entries.items() if isinstance(entries, dict) else ():
             here: Path = (*path, "tasks", task)
@@ -45,7 +47,7 @@ def broken_rules(document: dict[str, Any], tasks: Mapping[str, str]) -> Iterator
                 if "params" in entry:
                     yield from broken_parameters(entry["params"], (*here, "params"))
                 if "metadata" in entry:
-                    yield from _spatial_lists(entry["metadata"], version.get("axes"), here)
+                    yield from broken_lists(entry["metadata"], version.get("axes"), here)
 
 
 def _has_locations_only(entry: dict[str, Any]) -> bool:
@@ -185,29 +187,3 @@ def _weights(entry: dict[str, Any], version_weights: Any, path: Path) -> Iterato
             "config_path beside locations",
             "config_path inside the entry of locations that it belongs to",
         )
-
-
-def _spatial_lists(metadata: Any, axes: Any, path: Path) -> Iterator[Finding]:
-    """`pixel_size` and `halo` as lists have one number for each spatial axis."""
-    if not isinstance(metadata, dict) or not isinstance(axes, str):
-        return
-    if "halo" not in metadata and "pixel_size" not in metadata:
-        return
-    spatial = [axis for axis in axes if axis in "ZYX"]
-    size = metadata.get("pixel_size")
-    values = (
-        ("halo", metadata.get("halo"), ("halo",)),
-        (
-            "pixel_size",
-            size.get("value") if isinstance(size, dict) else None,
-            ("pixel_size", "value"),
-        ),
-    )
-    for field, value, below in values:
-        if isinstance(value, list) and len(value) != len(spatial):
-            yield Finding(
-                (*path, "metadata", *below),
-                "spatial-axes",
-                f"{len(value)} numbers for the {len(spatial)} spatial axes of {shown(axes)}",
-                f"{field} with one number for each of {listing(spatial, 'and')}",
-            )
