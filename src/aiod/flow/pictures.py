@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 from PIL import ImageFile, JpegImagePlugin, PngImagePlugin
 
-from aiod.flow.kept import KEPT
+from aiod.flow.kept import kept
 from aiod.flow.raw import MAX_PIECE_BYTES, ImageError, Raw, damaged, only_image_errors
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiffwords import is_a_printers, sizes_from_density
@@ -112,7 +112,7 @@ def _decoded(
 
     def read(box: Box) -> Pixels:
         with only_image_errors(path, "read"):
-            return KEPT.made(token, nbytes, made)[box.slices].copy()
+            return kept(nbytes).made(token, made)[box.slices].copy()
 
     return Raw(
         kind=kind,

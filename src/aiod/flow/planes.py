@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from aiod.flow.kept import KEPT
+from aiod.flow.kept import Kept, kept
 from aiod.flow.raw import MAX_PIECE_BYTES, ImageError, damaged, only_image_errors
 from aiod.flow.source import Box, Pixels
 from aiod.words import byte_size
@@ -213,6 +213,7 @@ class Planes:
     def _pieces(self, number: int, page: Any, box: Box) -> Iterator[_Piece]:
         """The pieces of a plane that a box needs, read from the file in batches."""
         wanted = self._indices(page.keyframe, box)
+        shelf = self._shelf(page.keyframe)
         while wanted:
             batch: list[_Piece] = []
             total = 0
@@ -221,14 +222,14 @@ class Planes:
                 while wanted and total < _BATCH_BYTES:
                     index = wanted.pop()
                     key = (self.token, number, index)
-                    kept, data = KEPT.get(key), None
+                    pixels, data = shelf.get(key), None
                     offset, count = int(offsets[index]), int(counts[index])
-                    if kept is None and offset and count:
+                    if pixels is None and offset and count:
                         self._inside(handle, offset, count)
                         handle.seek(offset)
                         data = handle.read(count)
                         total += count
-                    batch.append(_Piece(key, data, kept))
+                    batch.append(_Piece(key, data, pixels))
             yield from batch
 
     def _indices(self, keyframe: Any, box: Box) -> list[int]:
@@ -249,6 +250,9 @@ class Planes:
         piece = (1, *(int(n) for n in size), self.shaped[4])
         return tuple(-(-n // p) for n, p in zip(self.shaped, piece, strict=True)), piece
 
+    def _shelf(self, keyframe: Any) -> Kept:
+        return kept(math.prod(self._grid(keyframe)[1]) * self.dtype.itemsize)
+
     def _paste(self, page: Any, piece: _Piece, box: Box, out: Pixels) -> None:
         """Decode a piece and put its part of a box in its place."""
         index = piece.key[2]
@@ -263,8 +267,8 @@ class Planes:
             return
         pixels = piece.pixels
         if pixels is None:
-            nbytes = math.prod(size) * self.dtype.itemsize
-            pixels = KEPT.made(piece.key, nbytes, lambda: self._decode(page, piece))
+            shelf = self._shelf(page.keyframe)
+            pixels = shelf.made(piece.key, lambda: self._decode(page, piece))
         target[...] = pixels[None][part.seen_from(corner).slices]
 
     def _decode(self, page: Any, piece: _Piece) -> Pixels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ def only_image_errors(path: Path, doing: str) -> Iterator[None]:
 
 def damaged(path: Path, doing: str, why: object) -> ImageError:
     """The error for content that makes no sense; `why` is what the library said."""
-    said = printable(" ".join(str(why).split()))[:200] or type(why).__name__
+    said = re.sub(r"^<[^>]*> ", "", " ".join(str(why).split()))  # which object of a library's
+    said = printable(said)[:200] or type(why).__name__
     return ImageError(
         f"{path} cannot be {doing}: its content is damaged or incomplete.",
         details=[f"found: {said}"],

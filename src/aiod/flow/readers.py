@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiod.flow.raw import ImageError, Raw, only_image_errors
+from aiod.words import shown
 
 Reader = Callable[[Path], Raw]
 
@@ -52,6 +53,9 @@ BEGINNINGS: dict[bytes, Reader] = {
 }
 """The first bytes of a file -> what reads it."""
 
+OURS = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
+"""Suffixes of files that one of these readers must be able to open."""
+
 
 def read_raw(path: Path) -> Raw:
     """Open an image with the reader of its format. Raises ImageError."""
@@ -72,4 +76,10 @@ def read_raw(path: Path) -> Raw:
         for magic, reader in BEGINNINGS.items():
             if beginning.startswith(magic):
                 return reader(path)
+        if path.suffix.lower() in OURS:
+            raise ImageError(
+                f"{path} is no image of the kind that its name says.",
+                details=[f"found: a file that begins with {shown(beginning.decode('latin-1'))}"],
+                hint="copy or download it again, or give it the name that it should have",
+            )
         return _other(path)

@@ -313,7 +313,7 @@ def _pixel_size(
     if not unknown:
         return sizes, []
     numbers = listing(unknown, "and")
-    return sizes, [f"Its scale ({numbers}) has no unit: --pixel-size, if it is in micrometres."]
+    return sizes, [f"Its scale ({numbers}) has no unit and is not used; --pixel-size gives it."]
 
 
 def _channel_names(node: _Node) -> tuple[str, ...]:
