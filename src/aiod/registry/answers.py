@@ -35,8 +35,9 @@ def as_written(field: str, answer: str) -> str:
 
 def wrong_answer(model: type[BaseModel], field: str, value: Any) -> str | None:
     """What is wrong with a value for one field of the schema, in words; None if nothing is."""
-    info = model.model_fields[field]
-    adapter: Any = TypeAdapter(Annotated[info.annotation, info])  # type: ignore[arg-type]
+    info: Any = model.model_fields[field]
+    annotated: Any = Annotated[info.annotation, info]
+    adapter: TypeAdapter[Any] = TypeAdapter(annotated)
     try:
         adapter.validate_python(value, strict=True)
     except ValidationError as error:

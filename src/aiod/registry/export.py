@@ -33,7 +33,7 @@ _AIOD_PARAMETER = (
     "channel_start",
     "channel_start_label",
 )
-_ANY_URL = TypeAdapter(AnyUrl | None)
+_ANY_URL: TypeAdapter[Any] = TypeAdapter(AnyUrl | None)
 _AIOD_AUTHOR = ("name", "affiliation", "email", "url", "github", "orcid")
 
 
