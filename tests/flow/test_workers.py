@@ -29,6 +29,8 @@ from aiod.flow.environments import Environment
 from aiod.flow.process import Tail
 from aiod.flow.workers import ModelError, Worker, WorkerSpec
 
+pytest_plugins = "toys"
+
 GOOD = """
 import numpy as np
 
@@ -132,7 +134,9 @@ def test_channels_are_left_out_wherever_they_stand(
     np.testing.assert_array_equal(found, expected)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     image=arrays.arrays(
         st.sampled_from(["u1", "<u2", ">u2", "i4", ">i4", "f4", "f8", "?", "u8", "f2"]),
@@ -709,7 +713,7 @@ threading.Thread(target=worker.predict, daemon=True, **call).start()
         ("os._exit(3)", 3),
         ("os.kill(os.getpid(), 9)", -9),
         (BUSY + "time.sleep(.3); os.kill(os.getpid(), 9)", -9),
-        ("os.fork() or time.sleep(8); os.kill(os.getpid(), 9)", -9),
+        ("os.fork() or (os.close(1), time.sleep(8)); os.kill(os.getpid(), 9)", -9),
     ],
 )
 def test_no_orphan_and_no_memory_is_left_however_the_host_ends(

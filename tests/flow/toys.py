@@ -1,4 +1,7 @@
-"""What the tests of the pipeline share: one small environment, built once, for all toy models."""
+"""What tests of the pipeline share: one small environment, built once, for all toy models.
+
+A test module takes it with ``pytest_plugins = "toys"``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import pytest
 
 from aiod.flow.environments import Environment, environment_for
 
-HEADER = f'''# /// script
+TOY = f'''# /// script
 # requires-python = ">=3.11"
 # dependencies = ["appose>=0.12", "numpy=={np.__version__}"]
 # ///
@@ -20,7 +23,7 @@ def toy_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     """An environment with numpy and appose, built for real in a cache of its own."""
     folder = tmp_path_factory.mktemp("toys")
     runner = folder / "toy.py"
-    runner.write_text(HEADER)
+    runner.write_text(TOY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIOD_CACHE", str(folder / "cache"))
         patch.delenv("AIOD_OFFLINE", raising=False)
