@@ -54,6 +54,11 @@ _CAUSES: tuple[tuple[str, str, str | None], ...] = (
         "free some space (`aiod env clean`), or set AIOD_CACHE to a folder on another disk",
     ),
     (
+        r"failed to download `\S*python-build",
+        "Python {python} is not on this machine and cannot be downloaded",
+        "install that Python, or check the network and the proxy (HTTPS_PROXY)",
+    ),
+    (
         r"no interpreter found|failed to inspect python|no download found|python downloads are",
         "there is no Python {python} here",
         "install that Python, or let uv download it (UV_PYTHON_DOWNLOADS=automatic)",

@@ -317,7 +317,9 @@ class Worker:
             raise ModelError(
                 f"{family} returned the label {high}; labels are below 2**32.", kind="answer"
             )
-        return labels.astype(np.uint32, copy=False)
+        if labels.dtype.itemsize == 4:  # the same bits, now that none is negative
+            return labels.view(np.uint32)
+        return labels.astype(np.uint32)
 
 
 def _last_lines(printed: str) -> list[str]:
