@@ -55,7 +55,7 @@ def assert_is_what_regionprops_finds(found: Objects, labels: Array, image: Array
 
 @given(
     seed=st.integers(0, 10_000),
-    shape=st.one_of(st.tuples(*[st.integers(1, 30)] * 2), st.tuples(*[st.integers(1, 14)] * 3)),
+    shape=st.one_of(st.tuples(*[st.integers(1, 30)] * 2), st.tuples(*[st.integers(2, 14)] * 3)),
     tile=st.integers(1, 17),
 )
 @settings(deadline=None)
@@ -94,6 +94,11 @@ def test_planes_that_are_apart_have_objects_of_their_own() -> None:
     assert found.ids.tolist() == [5, 5, 5]
     assert found.count.tolist() == [6, 6, 6]
     assert list(found.columns())[:3] == ["id", "z", "area_px"]
+
+
+def test_one_plane_has_areas_and_no_volumes() -> None:
+    found = measure_objects(source_of(blobs((1, 1, 9, 9)), "TZYX", Z=2.0, Y=0.5, X=0.5))
+    assert list(found.columns())[:4] == ["id", "t", "z", "area_um2"]
 
 
 def test_columns_are_in_physical_units_where_they_are_known() -> None:

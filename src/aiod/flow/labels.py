@@ -16,37 +16,55 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
 from aiod.errors import AiodError
-from aiod.files import reason, write_atomically
+from aiod.files import read_text, reason, write_atomically
+from aiod.flow.images import open_image
+from aiod.flow.multiscale import FORMAT, Kind, attributes_of, axes_of, datasets_of, next_factors
 from aiod.flow.omexml import Described, ome_xml
 from aiod.flow.source import Box, Pixels, Source
+from aiod.words import listing, printable
 
-Kind = Literal["instance", "semantic"]
 Map = Callable[..., Iterable[Any]]
 """`map`, or anything that is called like it, such as the map of a pool of threads."""
 
-FORMAT = "0.5"
 SMALL = 256
 """The pyramid ends where the smaller of Y and X is this many pixels or fewer."""
 
 _CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
 _FLAT_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 512, "X": 512}
 _DIGEST_BLOCK = {"T": 1, "C": 1, "Z": 16, "Y": 1024, "X": 1024}
-_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+_MAX_METADATA_BYTES = 50_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+
+class LabelsError(AiodError):
+    """Labels that cannot be read as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels on disk: `source` has axes of TZYX and unsigned integers, 0 is the background.
+
+    `kind` says whether numbers are objects or classes, None where the file does not say.
+    """
+
+    source: Source
+    name: str
+    kind: Kind | None
+    path: Path
 
 
 def chunks_for(
@@ -105,7 +123,16 @@ def create_labels(
         shutil.rmtree(place, ignore_errors=True)
         group = zarr.open_group(place, mode="w", zarr_format=3)
         level = _new_level(group, 0, axes, shape, kept, chunks or chunks_for(axes, shape))
-        group.attrs.update(_attributes(folder, name, axes, known, source, kind, about))
+        group.attrs.update(
+            attributes_of(
+                folder / "labels" / name,
+                axes=axes,
+                pixel_size=known,
+                source=source,
+                kind=kind,
+                about=about,
+            )
+        )
     except OSError as error:
         raise AiodError(f"{folder} cannot be written: {reason(error)}.") from error
     return level
@@ -124,11 +151,11 @@ def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
     try:
         group = zarr.open_group(place, mode="r+")
         attributes: dict[str, Any] = group.attrs.asdict()
-        axes, pixel_size = _axes_of(attributes["ome"]["multiscales"][0])
+        axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
         level = _first_level(group)
         steps = [(1,) * len(axes)]
         while min(level.shape[-2:]) > SMALL:
-            factors = _factors(axes, steps[-1], pixel_size)
+            factors = next_factors(axes, steps[-1], pixel_size)
             shape = tuple(-(-n // f) for n, f in zip(level.shape, factors, strict=True))
             chunks = tuple(map(min, shape, level.chunks))
             above = _new_level(group, len(steps), axes, shape, level.dtype, chunks)
@@ -136,13 +163,50 @@ def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
                 pass
             level = above
             steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
-        attributes["ome"]["multiscales"][0]["datasets"] = _datasets(axes, steps, pixel_size)
+        attributes["ome"]["multiscales"][0]["datasets"] = datasets_of(axes, steps, pixel_size)
         group.attrs.update(attributes)
         place.replace(target)
         _list_labels(folder)
     except OSError as error:
         raise AiodError(f"{target} cannot be written: {reason(error)}.") from error
     return target
+
+
+def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
+    """Labels of an OME-Zarr 0.4 or 0.5 (ours or of others) or of an image file such as TIFF.
+
+    `path` is a label image, or an OME-Zarr that holds labels; where it holds several, `name` says
+    which. Raises LabelsError for what holds no labels, ImageError for what cannot be read.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() in (".npy", ".npz", ".pkl", ".pickle"):
+        raise LabelsError(
+            f"{path} is an array of Python, which says nothing of axes and may hold code.",
+            hint="save the labels as TIFF or OME-Zarr",
+        )
+    if path.is_dir():
+        path = _label_image_in(path, name)
+    image = open_image(path, fingerprint="not taken")
+    source = image.source
+    if source.sizes.get("C", 1) > 1:
+        raise LabelsError(
+            f"{path} holds {source.sizes['C']} channels, and labels have none.",
+            details=["found: colours of a picture"] if image.rgb else [],
+            hint="give the labels themselves, not a picture of them",
+        )
+    if source.dtype.kind not in "ui":
+        raise LabelsError(
+            f"{path} holds numbers of the type {source.dtype}, and labels are whole numbers.",
+            hint="give the labels, not the image, or save them as 16- or 32-bit integers",
+        )
+    ours = _aiod(path)
+    kind = ours.get("kind")
+    return Labels(
+        source=_without_channel(path, source),
+        name=path.name if path.is_dir() else path.stem.removesuffix(".ome"),
+        kind=kind if kind in get_args(Kind) else None,
+        path=path,
+    )
 
 
 def labels_source(level: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]) -> Source:
@@ -164,6 +228,87 @@ def labels_digest(source: Source, *, mapper: Map = map) -> str:
     for block in mapper(partial(_hash, source), _blocks(source.shape, size)):
         total.update(block)
     return f"sha256:{total.hexdigest()}"
+
+
+def _label_image_in(path: Path, name: str | None) -> Path:
+    """The folder of the label image that a path means."""
+    ome = _ome(path)
+    lists = isinstance(ome.get("labels"), list)
+    one = "image-label" in ome or not (path / "labels").is_dir()
+    if name is None and one and not lists:
+        return path
+    folder = path if lists else path / "labels"
+    listed = _ome(folder).get("labels")
+    known = [
+        item
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, str) and _NAME.fullmatch(item) and (folder / item).is_dir()
+    ]
+    if not known:
+        raise LabelsError(f"{path} holds no labels.", hint="give a label image, or segment first")
+    if name is None and len(known) == 1:
+        return folder / known[0]
+    if name not in known:
+        what = (
+            f"{path} holds several labels." if name is None else f'No labels are called "{name}".'
+        )
+        raise LabelsError(
+            printable(what),
+            details=[f"there are {listing(known[:20], 'and')}"],
+            hint=f"give one of them, such as {folder / known[0]}",
+        )
+    return folder / name
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The attributes of a group of zarr 2 or 3; none where there are none."""
+    for file, key in (("zarr.json", "attributes"), (".zattrs", None)):
+        if (path / file).is_file():
+            try:
+                document = json.loads(read_text(path / file, limit=_MAX_METADATA_BYTES))
+            except (ValueError, RecursionError) as error:
+                raise LabelsError(f"{path / file} is not JSON: {error}.") from error
+            found = document.get(key, {}) if key and isinstance(document, dict) else document
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _ome(path: Path) -> dict[str, Any]:
+    """What OME-Zarr says: under "ome" since version 0.5."""
+    attributes = _attributes(path)
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) else {}
+
+
+def _aiod(path: Path) -> dict[str, Any]:
+    ours = _attributes(path).get("aiod", {}) if path.is_dir() else {}
+    return ours if isinstance(ours, dict) else {}
+
+
+def _without_channel(path: Path, source: Source) -> Source:
+    """The labels without an axis C of one, as unsigned integers."""
+    at = source.axes.find("C")
+    unsigned = np.dtype(f"u{source.dtype.itemsize}")
+    if at < 0 and source.dtype == unsigned:
+        return source
+    shape = tuple(n for axis, n in zip(source.axes, source.shape, strict=True) if axis != "C")
+    read = partial(_read_unsigned, path, source, at, unsigned)
+    return Source(source.axes.replace("C", ""), shape, unsigned, read, source.pixel_size)
+
+
+def _read_unsigned(
+    path: Path, source: Source, at: int, unsigned: np.dtype[Any], box: Box
+) -> Pixels:
+    wanted = box
+    if at >= 0:
+        wanted = Box((*box.start[:at], 0, *box.start[at:]), (*box.stop[:at], 1, *box.stop[at:]))
+    pixels = source.read(wanted).reshape(box.shape)
+    if pixels.dtype.kind == "i" and pixels.min(initial=0) < 0:
+        raise LabelsError(
+            f"{path} holds the number {pixels.min()}, and labels are 0 or more.",
+            hint="give labels of which 0 is the background",
+        )
+    return pixels.astype(unsigned, copy=False)
 
 
 def _check_name(name: str) -> None:
@@ -226,17 +371,6 @@ def _new_level(
     )
 
 
-def _factors(axes: str, steps: tuple[int, ...], pixel_size: Mapping[str, float]) -> tuple[int, ...]:
-    """What the next level takes every how-many-th pixel of: Y and X always every second.
-
-    Planes too where they are known to be as close to each other as the pixels of a plane are by
-    now, which makes the voxels of an anisotropic stack more even from level to level.
-    """
-    now = {axis: pixel_size.get(axis, 0.0) * step for axis, step in zip(axes, steps, strict=True)}
-    halved = {"Y", "X"} | ({"Z"} if 0 < now.get("Z", 0.0) <= now["Y"] else set())
-    return tuple(2 if axis in halved else 1 for axis in axes)
-
-
 def _shrink(
     below: zarr.Array[Any], above: zarr.Array[Any], factors: tuple[int, ...], box: Box
 ) -> None:
@@ -245,72 +379,6 @@ def _shrink(
         tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, below.shape, strict=True)),
     )
     above[box.slices] = _read(below, covered)[tuple(slice(None, None, f) for f in factors)]
-
-
-def _attributes(
-    folder: Path,
-    name: str,
-    axes: str,
-    pixel_size: Mapping[str, float],
-    source: str | None,
-    kind: Kind,
-    about: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    named = _source_of(folder / "labels" / name, source)
-    return {
-        "ome": {
-            "version": FORMAT,
-            "multiscales": [
-                {
-                    "name": name,
-                    "axes": [
-                        {"name": axis.lower(), "type": _TYPES[axis]}
-                        | ({"unit": "micrometer"} if axis in pixel_size else {})
-                        for axis in axes
-                    ],
-                    "datasets": _datasets(axes, [(1,) * len(axes)], pixel_size),
-                    "type": "nearest",
-                    "metadata": {
-                        "description": "Every second pixel of the level before, never averaged.",
-                        **({"image": Path(source).name} if source else {}),
-                    },
-                }
-            ],
-            "image-label": {"version": FORMAT, **({"source": named} if named else {})},
-        },
-        "aiod": {"kind": kind, **(about or {})},
-    }
-
-
-def _datasets(
-    axes: str, steps: list[tuple[int, ...]], pixel_size: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """The levels; pixel 0 of each is pixel 0 of the first, so that none needs a translation."""
-    return [
-        {
-            "path": str(number),
-            "coordinateTransformations": [
-                {
-                    "type": "scale",
-                    "scale": [
-                        pixel_size.get(axis, 1.0) * n for axis, n in zip(axes, step, strict=True)
-                    ],
-                }
-            ],
-        }
-        for number, step in enumerate(steps)
-    ]
-
-
-def _source_of(place: Path, source: str | None) -> dict[str, str] | None:
-    """The image as the format names it: by the way from the labels to an OME-Zarr."""
-    if source is None or not any(Path(source, f).is_file() for f in ("zarr.json", ".zgroup")):
-        return None
-    try:
-        way = os.path.relpath(Path(source).resolve(), place.resolve())
-    except ValueError:  # another drive of Windows: there is no way
-        return None
-    return {"image": Path(way).as_posix()}
 
 
 def _list_labels(folder: Path) -> None:
@@ -324,7 +392,7 @@ def _list_labels(folder: Path) -> None:
     for name in names:
         group = zarr.open_group(folder / "labels" / name, mode="r")
         attributes: dict[str, Any] = group.attrs.asdict()
-        axes, pixel_size = _axes_of(attributes["ome"]["multiscales"][0])
+        axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
         level = _first_level(group)
         sizes = dict(zip(axes, level.shape, strict=True))
         described.append(Described(f"labels/{name}", name, sizes, level.dtype.name, pixel_size))
@@ -339,11 +407,3 @@ def _write_group(place: Path, ome: dict[str, Any]) -> None:
     attributes = {"ome": {"version": FORMAT, **ome}}
     document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
     write_atomically(place / "zarr.json", json.dumps(document, indent=2) + "\n")
-
-
-def _axes_of(multiscale: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    """Axes and the pixel size of level 0 where it is given in micrometres, as we write them."""
-    axes = "".join(axis["name"].upper() for axis in multiscale["axes"])
-    scale = multiscale["datasets"][0]["coordinateTransformations"][0]["scale"]
-    known = [axis.get("unit") == "micrometer" for axis in multiscale["axes"]]
-    return axes, {a: s for a, s, k in zip(axes, scale, known, strict=True) if k}

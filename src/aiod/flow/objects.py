@@ -92,11 +92,11 @@ def measure_objects(
 
     `labels` has axes of TZYX, 0 is the background. An object never extends over time points, nor
     over planes where they are `planes_apart` (a 2D model on a stack): the same number in two of
-    them is two objects. `image` has the same axes and sizes, and may have C; `channels` are their
-    names. `boxes` cover the labels without overlap, such as the cores of a plan; each is read by
-    itself, in parallel if `mapper` does so.
+    them is two objects. A single plane has areas, not volumes. `image` has the same axes and sizes
+    and may have C; `channels` are their names. `boxes` cover the labels without overlap, such as
+    the cores of a plan; each is read by itself, in parallel if `mapper` does so.
     """
-    apart = "TZ" if planes_apart else "T"
+    apart = "TZ" if planes_apart or labels.sizes.get("Z") == 1 else "T"
     if image is not None and _sizes_without_channels(image) != labels.sizes:
         raise ValueError(f"labels of {labels.sizes} do not fit an image of {image.sizes}")
     names = _channel_names(image, channels)
