@@ -28,7 +28,9 @@ _LOGGER.addHandler(logging.NullHandler())  # else Python prints what it logs
 # What tifffile logs and then goes on with fewer pages than the file once had.
 _CUT_OFF = re.compile(
     r"page offset|offset to page|tag list of page|circular|ImageJ series|shaped series|"
-    r"missing data offset"
+    r"missing data offset|"
+    # or without a tag that matters: sizes, where the pieces are, descriptions
+    r"TiffTag (25[4-9]|2[678]\d|296|32\d|330|33[89]|5083[89]) @\d+> invalid value offset"
 )
 
 

@@ -110,7 +110,8 @@ def sizes_from_density(
 
 
 def _resolution(page: Any) -> dict[str, float]:
-    unit = {2: "inch", 3: "cm"}.get(int(_tag(page, "ResolutionUnit") or 2))
+    number = _tag(page, "ResolutionUnit")
+    unit = {2: "inch", 3: "cm"}.get(2 if number is None else int(number))
     density = _per_unit(page)
     if unit is None or (unit == "inch" and is_a_printers(density)):
         return {}
