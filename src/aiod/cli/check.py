@@ -139,13 +139,13 @@ def upgrade(files: tuple[Path, ...]) -> None:
 
 
 def _manifests(paths: tuple[Path, ...]) -> list[Path]:
-    from aiod.registry.tasks import TASKS_FILE
+    from aiod.registry.layers import NO_MANIFESTS
 
     files: list[Path] = []
     for path in paths or (layer_folder(None),):
         folder = path / "manifests" if (path / "manifests").is_dir() else path
         files += sorted(folder.glob("*.json")) if path.is_dir() else [path]
-    return [path for path in files if path.name != TASKS_FILE]
+    return [path for path in files if path.name not in NO_MANIFESTS]
 
 
 COMMANDS = (validate, fmt, upgrade)

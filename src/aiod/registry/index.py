@@ -20,11 +20,10 @@ from typing import Any
 from aiod.errors import AiodError
 from aiod.files import read_bytes, read_text, write_atomically
 from aiod.registry.jsontext import IrregularJSON, parse
-from aiod.registry.layers import Layer
+from aiod.registry.layers import NO_MANIFESTS, Layer
 from aiod.registry.problems import Problem
 from aiod.registry.rules import needs_weights, short_name_of, slug_of
 from aiod.registry.settings import cache_folder
-from aiod.registry.tasks import TASKS_FILE
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +173,7 @@ def _manifest_files(folder: str) -> list[tuple[str, Signature]]:
     with os.scandir(folder) as items:
         for item in items:
             name = item.name
-            if name.endswith(".json") and name != TASKS_FILE and not name.startswith("."):
+            if name.endswith(".json") and name not in NO_MANIFESTS and not name.startswith("."):
                 try:
                     found.append((name, signature_of(item.stat())))
                 except OSError:  # a dangling link, or gone since: reading it will say so

@@ -1,8 +1,9 @@
 """Layers: folders of manifests, the shipped one first, an institute's and a lab's after it.
 
 A layer is a folder with ``manifests/*.json`` and, where it has its own, ``manifests/tasks.json``,
-``runners/*.py`` and ``profiles/``. Naming a folder in ``AIOD_REGISTRIES``, in the config file or
-with ``--registry`` is how a user trusts its runners; nothing else ever is.
+``manifests/defaults.json``, ``runners/*.py`` and ``profiles/``. Naming a folder in
+``AIOD_REGISTRIES``, in the config file or with ``--registry`` is how a user trusts its runners;
+nothing else ever is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from aiod.errors import ManifestError
 from aiod.files import reason
 from aiod.registry.settings import configured_registries
 from aiod.registry.tasks import TASKS_FILE
+
+DEFAULTS_FILE = "defaults.json"
+NO_MANIFESTS = frozenset({TASKS_FILE, DEFAULTS_FILE})
+"""What lies beside the manifests of a layer and is none: a folder of them is read without these."""
 
 
 @dataclass(frozen=True, slots=True)

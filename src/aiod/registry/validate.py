@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiod.errors import AiodError, ManifestError, UsageError
+from aiod.errors import AiodError, ManifestError, UnknownModelError, UsageError
 from aiod.files import read_text
+from aiod.registry.catalogue import load
+from aiod.registry.defaults import read_defaults
 from aiod.registry.explain import Source, explain
 from aiod.registry.index import unreadable
-from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.layers import DEFAULTS_FILE, NO_MANIFESTS, SHIPPED, Layer
 from aiod.registry.manifest import read_document
 from aiod.registry.parameter_rules import argument_of
 from aiod.registry.problems import Problem, Severity
@@ -20,6 +22,7 @@ from aiod.registry.rules import short_name_of
 from aiod.registry.runners import Runner, read_runner
 from aiod.registry.schema import MAX_MANIFEST_BYTES
 from aiod.registry.tasks import TASK_NAMES, TASKS_FILE, read_tasks
+from aiod.words import listing, nearest, shown
 
 # The shipped families get their runners with the pipeline; from then on this is an error.
 MISSING_RUNNER: Severity = "warning"
@@ -88,17 +91,20 @@ def _check(
 ) -> Iterator[Problem]:
     families: dict[str, Path] = {}
     for path in files:
-        shown = os.fspath(path)
+        file = os.fspath(path)
         if path.name == TASKS_FILE:
             yield from _check_tasks(path)
+            continue
+        if path.name == DEFAULTS_FILE:
+            yield from _check_defaults(path, tasks)
             continue
         try:
             text = read_text(path, limit=MAX_MANIFEST_BYTES)
         except AiodError as error:
-            yield unreadable(shown, error)
+            yield unreadable(file, error)
             continue
-        found = explain(text, shown, tasks)
-        source = Source(text, shown)
+        found = explain(text, file, tasks)
+        source = Source(text, file)
         document = source.read.value
         if isinstance(document, dict) and (short := short_name_of(document)):
             if short in families:
@@ -141,10 +147,44 @@ def _check_tasks(path: Path) -> Iterator[Problem]:
         )
 
 
+def _check_defaults(path: Path, tasks: Mapping[str, str]) -> Iterator[Problem]:
+    """Each task is one there is, and each model one for that task, here or in another layer."""
+    file = os.fspath(path)
+    try:
+        source = Source(read_text(path, limit=MAX_MANIFEST_BYTES), file)
+        if faults := source.faults():
+            yield from faults
+            return
+        defaults = read_defaults(path)
+    except AiodError as error:
+        expected = "a model id for each task"
+        yield Problem("error", "defaults", file, 1, 1, 1, "", error.what, expected, error.hint)
+        return
+    layer = path.absolute().parent.parent
+    registry = load([layer] if (layer / "manifests").is_dir() else [])
+    for task, model in defaults.items():
+        if task not in tasks:
+            close = nearest(task, tasks)
+            hint = f'did you mean "{close[0]}"?' if close else f"one of {listing(tasks)}"
+            expected = "a task of tasks.json"
+            yield source.problem("error", "unknown-task", (task,), shown(task), expected, hint)
+            continue
+        expected = f"the id of a model for {task}"
+        try:
+            found = registry.get(model)
+        except UnknownModelError as error:
+            words = error.what.rstrip(".")
+            yield source.problem("error", "unknown-model", (task,), words, expected, error.hint)
+        else:
+            if found.task != task:
+                words = f"{found.id}, a model for {found.task}"
+                yield source.problem("error", "default", (task,), words, expected)
+
+
 def _check_runners(layer: Layer, files: list[Path]) -> Iterator[Problem]:
     families: dict[str, tuple[Path, Source]] = {}
     for path in files:
-        if path.name != TASKS_FILE:
+        if path.name not in NO_MANIFESTS:
             try:
                 source = Source(read_text(path, limit=MAX_MANIFEST_BYTES), os.fspath(path))
             except AiodError:
