@@ -25,7 +25,7 @@ _MAX_LENGTH = 2000
 
 
 class HasForm(Protocol):
-    """A step as `parse_call` sees it: a function, and what says why parameters do not go together."""
+    """A step as it is parsed: a function, and what says why parameters do not go together."""
 
     @property
     def function(self) -> Callable[..., Any]: ...
