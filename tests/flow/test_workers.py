@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from aiod.errors import UsageError
+from aiod.flow import devices
 from aiod.flow.devices import choose_device
 from aiod.flow.environments import Environment
 from aiod.flow.process import Tail
@@ -447,6 +448,7 @@ def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
         ("sys.exit(3)", r"ended its process with sys.exit\(3\)"),
         ("sys.exit('no GPU')", r"sys.exit\('no GPU'\)"),
         ("os._exit(4)", "ended with exit code 4"),
+        ("os.closerange(3, 99)", "ended with exit code 1"),  # the protocol's files among them
         ("os._exit(0)", "ended with exit code 0"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
@@ -713,7 +715,7 @@ threading.Thread(target=worker.predict, daemon=True, **call).start()
         ("os._exit(3)", 3),
         ("os.kill(os.getpid(), 9)", -9),
         (BUSY + "time.sleep(.3); os.kill(os.getpid(), 9)", -9),
-        ("os.fork() or (os.close(1), time.sleep(8)); os.kill(os.getpid(), 9)", -9),
+        ("os.fork() or (os.close(1), time.sleep(6)); os.kill(os.getpid(), 9)", -9),
     ],
 )
 def test_no_orphan_and_no_memory_is_left_however_the_host_ends(
@@ -819,3 +821,77 @@ def test_a_model_without_a_library_for_gpus_works_on_the_cpu(toy_environment: En
 def test_a_device_that_is_none_is_refused(toy_environment: Environment, text: str) -> None:
     with pytest.raises(UsageError, match="is no device"):
         choose_device(text, toy_environment)
+
+
+@pytest.fixture
+def with_torch(tmp_path: Path) -> Callable[..., Environment]:
+    """An environment with a library called torch, which says of itself what it is given."""
+
+    def make(text: str, version: str = "2.7.1") -> Environment:
+        folder = tmp_path / f"with{len(list(tmp_path.iterdir()))}"
+        words = ["-m", "venv", "--without-pip", "--symlinks", str(folder)]
+        subprocess.run([sys.executable, *words], check=True, timeout=60)
+        (site,) = folder.glob("lib/python*/site-packages")
+        (site / "torch.py").write_text(text)
+        return Environment("toy", folder / "bin" / "python", "0", (f"torch=={version}",))
+
+    return make
+
+
+TORCH = """
+from types import SimpleNamespace as Has
+print("torch says hello")
+cuda = Has(is_available=lambda: {cuda} > 0, device_count=lambda: {cuda})
+backends = Has(mps=Has(is_available=lambda: {mps}))
+"""
+
+
+def test_devices_are_those_that_the_library_of_the_environment_sees(
+    with_torch: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_GPU_FILES", ("null",))  # this machine may have one
+    two, none, apple = (
+        with_torch(TORCH.format(cuda=cuda, mps=mps)) for cuda, mps in ((2, 0), (0, 0), (0, 1))
+    )
+    assert choose_device("auto", two) == "cuda:0"
+    assert choose_device("cuda", two) == "cuda:0"
+    assert choose_device("cuda:1", two) == "cuda:1"
+    assert choose_device("cpu", two) == "cpu"
+    assert choose_device("auto", none) == "cpu"
+    assert choose_device("auto", apple) == "mps"
+    assert choose_device("mps", apple) == "mps"
+    with pytest.raises(UsageError, match=r"toy sees 2 GPUs \(cuda:0 is the first\) here"):
+        choose_device("cuda:2", two)
+    with pytest.raises(UsageError, match=r"toy sees no GPU here\."):
+        choose_device("cuda", none)
+    with pytest.raises(UsageError, match=r"toy sees no Apple GPU here\."):
+        choose_device("mps", none)
+
+
+def test_a_library_that_cannot_be_asked_says_why(
+    with_torch: Callable[..., Environment],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken = with_torch("raise ImportError('libcudart.so is missing')")
+    with pytest.raises(UsageError, match=r"torch cannot be asked \(ImportError: libcudart.so is"):
+        choose_device("cuda", broken)
+    monkeypatch.setattr(devices, "_GPU_FILES", ("null",))
+    assert choose_device("auto", broken) == "cpu"
+    assert "toy works on the CPU: torch cannot be asked" in caplog.text
+
+
+def test_a_torch_for_the_cpu_only_is_told(
+    with_torch: Callable[..., Environment],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(devices, "_GPU_FILES", ("no-such",))
+    plain = with_torch(TORCH.format(cuda=0, mps=0), "2.7.1+cpu")
+    assert choose_device("auto", plain) == "cpu"
+    assert caplog.text == ""
+    monkeypatch.setattr(devices, "_GPU_FILES", ("null",))
+    assert choose_device("auto", plain) == "cpu"
+    assert "aiod env build toy --again" in caplog.text
+    with pytest.raises(UsageError, match=r"has torch 2.7.1\+cpu, which works on the CPU only"):
+        choose_device("cuda", plain)

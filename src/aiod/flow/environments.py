@@ -59,6 +59,14 @@ class Environment:
         return next((p[len(start) :] for p in self.packages if p.startswith(start)), None)
 
 
+    @property
+    def python_version(self) -> str:
+        """The version of its Python, as the environment's own settings say."""
+        settings = read_text(self.python.parent.parent / "pyvenv.cfg", limit=_MAX_RECORD_BYTES)
+        found = re.search(r"^version(?:_info)?\s*=\s*(\S+)", settings, re.MULTILINE)
+        return found[1] if found else "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A folder of an environment: ready, being built by another process, or broken."""
@@ -126,6 +134,8 @@ def environment_for(
     ready = None if again else _ready(want.folder)
     if ready is not None:
         return ready
+    if _is_locked(want.folder):
+        progress(Step(f"environment of {want.family}: another process builds it", 0, None))
     with _locked(want.folder, want.family):
         ready = None if again else _ready(want.folder)  # another process has just built it
         return ready or _build(want, progress)

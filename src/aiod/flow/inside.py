@@ -82,7 +82,7 @@ def serve() -> None:
 def handle(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request; whatever goes wrong is an answer too, under the key `failure`."""
     # Ends the process even where the model hangs without letting Python run, and tells where.
-    faulthandler.dump_traceback_later(request["seconds"], exit=True, file=2)
+    faulthandler.dump_traceback_later(request["seconds"], exit=True, file=_state["log"])
     try:
         answer = _ACTIONS[request["action"]](request)
     except Refused as error:
@@ -344,7 +344,10 @@ def _take_the_streams() -> None:
     one_at_a_time = threading.Lock()
 
     def hear() -> str:
-        line = hears.readline()
+        try:
+            line = hears.readline()
+        except OSError:  # the model has closed it
+            line = ""
         if not line:
             _leave()
             raise EOFError
@@ -354,9 +357,12 @@ def _take_the_streams() -> None:
         if file is not None:
             builtins.print(*words, file=file, flush=flush)
             return
-        with one_at_a_time:
-            speaks.write(" ".join(map(str, words)) + "\n")
-            speaks.flush()
+        try:
+            with one_at_a_time:
+                speaks.write(" ".join(map(str, words)) + "\n")
+                speaks.flush()
+        except OSError:  # nobody will ever hear of this process again
+            os._exit(1)
 
     # Names of a module come before the builtin ones, for that module alone.
     python_worker.input = hear
@@ -408,7 +414,8 @@ def main() -> None:
     sys.path[:] = [place for place in sys.path if place not in ("", own)]
     _take_the_process()
     _take_the_streams()
-    faulthandler.enable(file=2)
+    _state["log"] = os.dup(2)  # the model may close its own
+    faulthandler.enable(file=_state["log"])
     warnings.showwarning = _warn  # type: ignore[assignment]  # its fifth is never a name
     from appose import python_worker
 

@@ -111,7 +111,7 @@ def settings(given: Mapping[str, str]) -> dict[str, str]:
             if given.get(theirs, "").strip():
                 between = "," if ours == "UV_FIND_LINKS" else " "
                 variables[ours] = between.join(given[theirs].split())
-    variables |= {"UV_COMPILE_BYTECODE": "1", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    variables |= {"UV_COMPILE_BYTECODE": "1", "UV_NO_PROGRESS": "1"}
     if offline():
         variables |= {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
     return variables
@@ -158,7 +158,7 @@ def run_uv(
     Raises RunnerError with the cause in a sentence and uv's last lines in its details. Whatever
     `progress` raises stops uv.
     """
-    command = [uv_binary(), *(os.fspath(word) for word in words)]
+    command = [uv_binary(), "--color", "never", *(os.fspath(word) for word in words)]
     kept: deque[str] = deque(maxlen=_LINES_KEPT)
     with (
         tempfile.TemporaryFile() as printed,
