@@ -52,7 +52,7 @@ def test_the_paragraph_of_a_usual_run(registry: Registry) -> None:
         family="toy", digest="ab", python="3.13.1", packages=("numpy==2.4.0", "torch==2.9.0")
     )
     assert methods_of(run_record(environment=environment), registry) == (
-        "Nuclei were segmented in 1 image (1,234 objects) with Toy v1 (toy/v1/nuclei, weights "
+        "We segmented nuclei in 1 image (1,234 objects) with Toy v1 (toy/v1/nuclei, weights "
         "SHA-256 0123456789ab…) [@byron2021toys], run by aiod 0.2.0 [@aiod]. "
         "size = 4.5 was set; all others had the model's defaults. "
         "Images were preprocessed by median (radius = 2) [@vanderwalt2014scikitimage]. "
