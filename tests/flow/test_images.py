@@ -321,6 +321,8 @@ def test_an_image_that_may_not_be_read(written: dict[str, Path], tmp_path: Path)
     folder = ome_zarr(tmp_path / "a.zarr", STACK, axes="CZYX")
     with an_ordinary_user():
         assert "cannot be opened: permission denied" in refusal(path).what
+        (tmp_path / "locked").mkdir(mode=0)
+        assert "permission denied" in refusal(tmp_path / "locked" / "a.tif").what
         for part in (folder / "zarr.json", folder / "0" / "zarr.json", folder):
             part.chmod(0)
             assert "permission denied" in refusal(folder).what.lower()

@@ -83,7 +83,7 @@ def _images(text: str) -> list[Path]:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether nothing is there; what may not be looked at is told of when it is opened."""
+    """Whether it is certain that nothing is there."""
     try:
         path.lstat()
     except OSError as error:
@@ -93,16 +93,23 @@ def _is_missing(path: Path) -> bool:
 
 def _is_plain_folder(path: Path) -> bool:
     """Whether a folder holds images, instead of being one."""
-    if not path.is_dir() or path.suffix.lower() == ".zarr":
+    if not _is_folder(path) or path.suffix.lower() == ".zarr":
         return False
     described = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
     return not any(os.path.lexists(path / name) for name in described)
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # what may not be looked at is told of when it is opened
+        return False
+
+
 def _is_image(path: Path) -> bool:
     if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-        return path.is_dir() and not path.name.startswith(".") and not _is_plain_folder(path)
-    return path.suffix.lower() == ".zarr" or not path.is_dir()
+        return _is_folder(path) and not path.name.startswith(".") and not _is_plain_folder(path)
+    return path.suffix.lower() == ".zarr" or not _is_folder(path)
 
 
 def _in_folder(folder: Path) -> list[Path]:
@@ -111,7 +118,7 @@ def _in_folder(folder: Path) -> list[Path]:
         return images
     entries = list(folder.iterdir())
     hint = "images end in .tif, .tiff, .zarr, .png, .jpg and the like; name others one by one"
-    if any(entry.is_dir() and not entry.name.startswith(".") for entry in entries):
+    if any(_is_folder(entry) and not entry.name.startswith(".") for entry in entries):
         hint = f"for the images in its folders, '{folder}/*' or '{folder}/**/*.tif'"
     raise AiodError(
         f"{folder} holds no image.",
@@ -121,7 +128,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _kinds(entries: Iterable[Path]) -> str:
-    kinds = Counter(e.suffix.lower() for e in entries if e.suffix and not e.is_dir())
+    kinds = Counter(e.suffix.lower() for e in entries if e.suffix and not _is_folder(e))
     most = [f"{count} {suffix}" for suffix, count in kinds.most_common(4)]
     return f", among them {listing(most, 'and')}" if most else ""
 

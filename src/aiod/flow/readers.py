@@ -60,8 +60,11 @@ OURS = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg"})
 def read_raw(path: Path) -> Raw:
     """Open an image with the reader of its format. Raises ImageError."""
     with only_image_errors(path, "opened"):
-        if not os.path.lexists(path):
-            raise ImageError(f"{path} does not exist.", hint="look for a mistake in its name")
+        try:
+            path.lstat()
+        except FileNotFoundError as error:
+            hint = "look for a mistake in its name"
+            raise ImageError(f"{path} does not exist.", hint=hint) from error
         mode = path.stat().st_mode  # a symbolic link that leads nowhere or to itself ends here
         if stat.S_ISDIR(mode):
             if not os.access(path, os.R_OK | os.X_OK):
