@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from aiod.flow.workers import Worker, WorkerSpec
@@ -19,6 +21,9 @@ from aiod.flow.workers import Worker, WorkerSpec
 _THREADS = 2
 _AHEAD = 4
 """Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
+
+_SECONDS = 0.2
+"""How long a stop may go unnoticed."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +62,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        close_models()
+        _MODELS.close({str(worker.id) for worker in self._cluster.workers.values()})
         self._client.close(timeout=5)
         self._cluster.close(timeout=5)
 
@@ -67,18 +72,22 @@ class Engine:
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Like the builtin: results in the order of the items; the first error is raised."""
+        ended: set[int] = set()
         waiting: list[Any] = []
-        rest = iter(items)
+        submit = self._submitter(function)
+        rest = enumerate(items)
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()
+        first = 0
         try:
             while True:
-                waiting += [
-                    self._client.submit(function, item, pure=False)
-                    for item in itertools.islice(rest, self._window - len(waiting))
-                ]
+                for number, item in itertools.islice(rest, self._window - len(waiting)):
+                    waiting.append(submit(item, partial(_tell, told, number)))
                 if not waiting:
                     return
-                self._wait(waiting[0])
+                while first not in ended:
+                    ended |= self._next(told)
                 yield waiting.pop(0).result()
+                first += 1
         finally:
             self._client.cancel(waiting)
 
@@ -86,45 +95,87 @@ class Engine:
         self, function: Callable[[T], R], items: Iterable[T]
     ) -> Iterator[tuple[T, R | Exception]]:
         """Each item with its result or its error, as they come."""
-        from distributed import wait
-
-        waiting: dict[Any, T] = {}
-        rest = iter(items)
+        waiting: dict[int, tuple[T, Any]] = {}
+        submit = self._submitter(function)
+        rest = enumerate(items)
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()
         try:
             while True:
-                for item in itertools.islice(rest, self._window - len(waiting)):
-                    waiting[self._client.submit(function, item, pure=False)] = item
+                for number, item in itertools.islice(rest, self._window - len(waiting)):
+                    waiting[number] = (item, submit(item, partial(_tell, told, number)))
                 if not waiting:
                     return
-                self._check()
-                with contextlib.suppress(TimeoutError):
-                    wait(list(waiting), timeout=0.5, return_when="FIRST_COMPLETED")
-                for future in [item for item in waiting if item.done()]:
-                    item = waiting.pop(future)
+                for number in self._next(told):
+                    item, future = waiting.pop(number)
                     error = future.exception() if future.status == "error" else None
                     yield item, error if error is not None else future.result()
         finally:
-            self._client.cancel(list(waiting))
+            self._client.cancel([future for _, future in waiting.values()])
+
+    def _submitter(self, function: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        """What hands an item to the cluster, and calls back when it is done.
+
+        The function with all it holds is brought to every worker once instead of with each task.
+        Workers that are threads of this process get the very object, which need not be picklable.
+        """
+        sent = self._client.scatter([function], broadcast=True, hash=False)[0]
+
+        def submit(item: Any, then: Callable[[Any], None]) -> Any:
+            future = self._client.submit(_call, sent, item, pure=False)
+            future.add_done_callback(then)
+            return future
+
+        return submit
 
     @property
     def _window(self) -> int:
         return self.workers * _THREADS * _AHEAD
 
-    def _wait(self, future: Any) -> None:
-        from distributed import wait
+    def _next(self, told: queue.SimpleQueue[int]) -> set[int]:
+        """Numbers of the tasks that have ended since; waits for one. Raises Stopped."""
+        found: set[int] = set()
+        while not found:
+            if self._stop.is_set():
+                raise Stopped
+            with contextlib.suppress(queue.Empty):
+                found.add(told.get(timeout=_SECONDS))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.add(told.get_nowait())
+        return found
 
-        while not future.done():
-            self._check()
-            with contextlib.suppress(TimeoutError):
-                wait([future], timeout=0.5)
 
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
+def _tell(told: queue.SimpleQueue[int], number: int, _: Any) -> None:
+    told.put(number)
 
 
-_models: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
-_models_lock = threading.Lock()
+def _call(function: Callable[[T], R], item: T) -> R:
+    return function(item)
+
+
+class _Models:
+    """The model processes of this process: one for each dask worker and specification."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
+
+    def get(self, key: tuple[str, WorkerSpec]) -> tuple[Worker, threading.Lock]:
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = (Worker(key[1]), threading.Lock())
+            return self._found[key]
+
+    def close(self, of: set[str]) -> None:
+        """End the processes of some dask workers, also in the middle of a tile."""
+        with self._lock:
+            keys = [key for key in self._found if key[0] in of]
+            workers = [self._found.pop(key)[0] for key in keys]
+        for worker in workers:
+            worker.close()
+
+
+_MODELS = _Models()
 
 
 @contextlib.contextmanager
@@ -132,19 +183,6 @@ def model_of(spec: WorkerSpec) -> Iterator[Worker]:
     """The model process of the dask worker that runs the calling task, for one caller at a time."""
     from distributed import get_worker
 
-    key = (str(get_worker().id), spec)
-    with _models_lock:
-        if key not in _models:
-            _models[key] = (Worker(spec), threading.Lock())
-        worker, lock = _models[key]
+    worker, lock = _MODELS.get((str(get_worker().id), spec))
     with lock:
         yield worker
-
-
-def close_models() -> None:
-    """End every model process of this process."""
-    with _models_lock:
-        models = [worker for worker, _ in _models.values()]
-        _models.clear()
-    for worker in models:
-        worker.close()

@@ -27,6 +27,7 @@ LEAST_OVERLAP = 0.25
 
 Pairs = NDArray[np.int64]
 _NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
+_NONE: NDArray[np.int64] = np.empty(0, np.int64)
 
 Node = tuple[int, int]
 """An object as one tile knows it: the tile's number and the label there."""
@@ -167,7 +168,7 @@ class Numbering:
         """The lookup table of a tile: image label for each of its labels, 0 for 0."""
         fresh = np.ones(self.counts[tile] + 1, np.int64)
         fresh[0] = 0
-        labels, numbers = self.merged.get(tile, (_NO_PAIRS[:, 0], _NO_PAIRS[:, 0]))
+        labels, numbers = self.merged.get(tile, (_NONE, _NONE))
         fresh[labels] = 0
         table = np.cumsum(fresh) + self.bases[tile]
         table[0] = 0
@@ -196,15 +197,12 @@ def number(counts: Sequence[int], joins: Iterable[tuple[int, int, Pairs]]) -> Nu
     for tile, count in enumerate(counts):
         bases.append(total)
         rows = sorted(later.get(tile, ()))
-        labels = np.array([label for label, _ in rows], np.int64)
-        numbers = [
-            bases[first] + label - int(np.searchsorted(gone[first], label))
-            if first in gone
-            else bases[first] + label
-            for _, (first, label) in rows
-        ]
         if rows:
-            gone[tile] = labels
+            labels = gone[tile] = np.array([label for label, _ in rows], np.int64)
+            numbers = [
+                bases[first] + label - int(np.searchsorted(gone.get(first, _NONE), label))
+                for _, (first, label) in rows
+            ]
             merged[tile] = (labels, np.array(numbers, np.int64))
         total += count - len(rows)
     return Numbering(tuple(counts), tuple(bases), merged, total)

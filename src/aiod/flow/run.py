@@ -1,0 +1,335 @@
+"""A run: a request in, a folder out, with labels, pictures, tables and the record of it all."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import itertools
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from aiod.errors import AiodError, UsageError
+from aiod.files import reason, write_atomically
+from aiod.flow.devices import choose_device
+from aiod.flow.engine import Engine
+from aiod.flow.environments import Environment, environment_for
+from aiod.flow.inputs import Sample
+from aiod.flow.methods import bibtex_of, methods_of
+from aiod.flow.record import (
+    FILE_NAME,
+    EnvironmentRecord,
+    HostRecord,
+    ImageRecord,
+    LicenceRecord,
+    ModelRecord,
+    ParametersRecord,
+    RepeatRecord,
+    RunRecord,
+    SetRecord,
+    StepRecord,
+    WeightsRecord,
+    read_record,
+    request_digest,
+    sealed,
+    write_record,
+)
+from aiod.flow.request import Ready, Request, Settled, StepSet, look, settle
+from aiod.flow.segment import HIDDEN, Running, finished_image, segment
+from aiod.flow.workers import ModelError, WorkerSpec
+from aiod.progress import Progress, Step, silent
+from aiod.registry import Registry
+from aiod.registry.pull import Weights, pull
+
+OUT = Path("aiod-out")
+"""Where runs go that name no folder: each into one of its own, named after model and settings."""
+_PACKAGES = (
+    "aiod-hub",
+    "appose",
+    "distributed",
+    "numpy",
+    "scikit-image",
+    "scipy",
+    "tifffile",
+    "zarr",
+)
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run came to: its folder, its record, and how many images were finished before."""
+
+    folder: Path
+    record: RunRecord
+    earlier: int
+
+    @property
+    def failed(self) -> tuple[ImageRecord, ...]:
+        return tuple(image for image in self.record.images if image.status != "done")
+
+
+def run(
+    request: Request,
+    registry: Registry,
+    *,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = lambda sentence: None,
+    command: Sequence[str] = (),
+    repeats: RepeatRecord | None = None,
+) -> Done:
+    """Do what a request asks for; what is finished already is not done again.
+
+    `tell` gets the sentences that a user should read before it starts (licence, misfits). An
+    image that cannot be used or segmented is recorded with its reason, the others are done.
+    Stopped by KeyboardInterrupt, the run continues with the next call of the same request.
+
+    Raises AiodError when nothing at all can be done.
+    """
+    started = datetime.now(UTC).astimezone()
+    clock = time.monotonic()
+    settled = settle(request, registry)
+    ready, refused = look(settled)
+    if not ready and len(refused) == 1:
+        raise refused[0].error
+    for note in settled.notes:
+        tell(note)
+    environment = environment_for(settled.runner, progress=progress)
+    weights = pull(registry, settled.model, progress=progress)
+    device = choose_device(request.device, environment)
+    record = RunRecord(
+        aiod=importlib.metadata.version("aiod-hub"),
+        command=tuple(command),
+        started=started.isoformat(timespec="seconds"),
+        model=_model_record(settled, weights),
+        parameters=ParametersRecord(
+            given=dict(settled.arguments.given), defaulted=dict(settled.arguments.defaulted)
+        ),
+        options=options_of(request),
+        sets=tuple(_set_record(steps) for steps in settled.sets),
+        environment=_environment_record(environment),
+        host=_host_record(),
+        device=device,
+        images=(),
+        repeats=repeats,
+        warnings=settled.notes,
+    )
+    key = key_of(record)
+    folder = request.out or OUT / _folder_name(settled, key)
+    with _own(folder):
+        _check_same(folder, key)
+        images = [
+            failed_record(each.sample, steps.name, each.error)
+            for each in refused
+            for steps in settled.sets
+        ]
+        finished: dict[str, list[ImageRecord]] = {}
+        for each in ready:
+            found = [finished_image(folder, key, each, steps) for steps in settled.sets]
+            if all(image is not None and _has_all(image, request) for image in found):
+                finished[each.sample.name] = [image for image in found if image is not None]
+        earlier = sum(map(len, finished.values()))
+        images += itertools.chain.from_iterable(finished.values())
+        waiting = [each for each in ready if each.sample.name not in finished]
+
+        def keep(image: ImageRecord | None = None) -> RunRecord:
+            if image is not None:
+                images.append(image)
+            now = {"images": _sorted(images), "seconds": round(time.monotonic() - clock, 3)}
+            kept = sealed(record.model_copy(update=now))
+            write_record(kept, folder)
+            return kept
+
+        if waiting:
+            workers = settled.profile.worker_count(device, request.workers)
+            spec = _worker_spec(settled, environment, weights, device, workers)
+            with Engine(workers) as engine:
+                _segment_all(Running(settled, engine, spec, folder, key, progress), waiting, keep)
+        record = keep()
+        write_atomically(folder / "methods.md", methods_of(record, registry))
+        write_atomically(folder / "citations.bib", bibtex_of(record, registry))
+    return Done(folder, record, earlier)
+
+
+def _segment_all(
+    running: Running, ready: Sequence[Ready], keep: Callable[[ImageRecord], object]
+) -> None:
+    """Every image, a few at a time so that small ones keep all workers busy; sets in turn.
+
+    An image's error is its own, unless the model cannot be loaded at all.
+    """
+    sets = running.settled.sets
+    total = len(ready) * len(sets)
+    lock = threading.Lock()
+    done = 0
+
+    def one(each: Ready) -> None:
+        nonlocal done
+        for steps in sets:
+            try:
+                image = segment(running, each, steps)
+            except AiodError as error:
+                if isinstance(error, ModelError) and error.kind == "load":
+                    raise
+                image = failed_record(each.sample, steps.name, error)
+            with lock:
+                done += 1
+                keep(image)
+                running.progress(Step("images", done, total, "images"))
+
+    if total > 1:
+        running.progress(Step("images", 0, total, "images"))
+    with ThreadPoolExecutor(running.engine.workers + 1) as pool:
+        waiting = {pool.submit(one, each) for each in ready}
+        try:
+            while waiting:  # short waits, so that Ctrl-C is heard
+                finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    future.result()
+        except BaseException:
+            running.engine.stop()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+@contextlib.contextmanager
+def _own(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process. Raises AiodError when another run uses it."""
+    from filelock import FileLock, Timeout
+
+    try:
+        (folder / HIDDEN).mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / HIDDEN / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UsageError(
+            f"{folder} is in use by another run.", hint="wait for it, or choose another with -o"
+        ) from error
+    except OSError as error:
+        raise AiodError(
+            f"The run folder {folder} cannot be written: {reason(error)}.",
+            hint="choose another with -o",
+        ) from error
+
+
+def _check_same(folder: Path, key: str) -> None:
+    """Raise UsageError when the folder holds a run of other settings."""
+    if not (folder / FILE_NAME).exists():
+        return
+    earlier = read_record(folder)
+    if key_of(earlier) != key:
+        raise UsageError(
+            f"{folder} holds another run, of {earlier.model.id} with other settings or versions.",
+            hint="choose another folder with -o, or remove this one",
+        )
+
+
+def key_of(record: RunRecord) -> str:
+    """The digest of all that determines masks but the images."""
+    return request_digest(record.model_copy(update={"images": ()}))
+
+
+def _has_all(image: ImageRecord, request: Request) -> bool:
+    """Whether a finished image has what a request asks for beside its labels."""
+    return set(request.exports) <= set(image.outputs) and (
+        not request.certify or image.certificate is not None
+    )
+
+
+def _worker_spec(
+    settled: Settled, environment: Environment, weights: Weights, device: str, workers: int
+) -> WorkerSpec:
+    profile = settled.profile
+    return WorkerSpec(
+        python=environment.python,
+        runner=settled.runner,
+        weights=weights.path,
+        config=weights.config,
+        device=device,
+        threads=profile.threads(workers),
+        load_seconds=profile.load_seconds,
+        predict_seconds=settled.request.timeout or profile.predict_seconds,
+    )
+
+
+def _folder_name(settled: Settled, key: str) -> str:
+    return f"{settled.model.family}-{settled.model.slug}-{key.partition(':')[2][:_SHORT]}"
+
+
+def options_of(request: Request) -> dict[str, Any]:
+    """What of a request, beside model, parameters and steps, determines masks; as plain JSON."""
+    return {
+        "axes": request.axes,
+        "pixel_size": dict(request.pixel_size) if request.pixel_size else None,
+        "channels": list(request.channels),
+        "rescale": request.rescale,
+        "link_z": request.link_z,
+        "tile": list(request.tile) if request.tile else None,
+        "halo": list(request.halo) if request.halo else None,
+    }
+
+
+def failed_record(sample: Sample, name: str, error: AiodError) -> ImageRecord:
+    """An image that could not be segmented."""
+    return ImageRecord(
+        sample=sample.name,
+        set=name,
+        path=str(sample.path.absolute()),
+        status="failed",
+        error=str(error),
+    )
+
+
+def _sorted(images: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
+    return tuple(sorted(images, key=lambda image: (image.sample, image.set)))
+
+
+def _model_record(settled: Settled, weights: Weights) -> ModelRecord:
+    model, licence = settled.model, settled.metadata.license
+    return ModelRecord(
+        id=model.id,
+        task=model.task,
+        name=f"{model.family_name} {model.version}",
+        layer=model.layers[0],
+        manifest_sha256=settled.manifest_sha256,
+        runner_sha256=settled.runner_sha256,
+        weights=WeightsRecord(source=weights.source, sha256=weights.sha256, size=weights.size)
+        if model.needs_weights
+        else None,
+        licence=LicenceRecord(
+            code=licence.code if licence else None, weights=licence.weights if licence else None
+        ),
+    )
+
+
+def _environment_record(environment: Environment) -> EnvironmentRecord:
+    return EnvironmentRecord(
+        family=environment.family,
+        digest=environment.digest,
+        python=environment.python_version,
+        packages=environment.packages,
+    )
+
+
+def _host_record() -> HostRecord:
+    return HostRecord(
+        platform=platform.platform(),
+        cpus=os.cpu_count() or 1,
+        python=platform.python_version(),
+        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
+    )
+
+
+def _set_record(steps: StepSet) -> SetRecord:
+    return SetRecord(
+        name=steps.name,
+        before=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.before),
+        after=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.after),
+    )
