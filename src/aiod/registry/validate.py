@@ -10,8 +10,8 @@ from typing import Any
 
 from aiod.errors import AiodError, ManifestError, UsageError
 from aiod.files import read_text
+from aiod.registry.entries import unreadable
 from aiod.registry.explain import Source, explain
-from aiod.registry.index import unreadable
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.manifest import read_document
 from aiod.registry.parameter_rules import argument_of
