@@ -27,7 +27,8 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise AiodError(f"{path} is not a file.")
             parts = [os.read(handle, min(status.st_size, limit) + 1)]
-            while parts[-1] and sum(map(len, parts)) <= limit:
+            # One byte more than it has was asked for: a file that gave no more is at its end.
+            while parts[-1] and (size := sum(map(len, parts))) != status.st_size and size <= limit:
                 parts.append(os.read(handle, 1 << 20))
         finally:
             os.close(handle)

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiod.registry import load
-from aiod.registry.index import index_layer, read_entry, signature_of
+from aiod.registry.entries import read_entry
+from aiod.registry.index import index_layer, signature_of
 from aiod.registry.layers import Layer
 from aiod.registry.tasks import TASK_NAMES
 from conftest import family
@@ -239,6 +240,14 @@ def test_a_cache_that_cannot_be_written_only_costs_time(
             store.mkdir()
     for _ in range(2):
         assert "toy/v1" in load([lab])
+
+
+def test_a_path_that_is_no_unicode_is_indexed_too(make_layer: MakeLayer) -> None:
+    document = family()
+    document["versions"]["v1"]["tasks"]["nuclei"] = {"location": "/weights/\udce9.pth"}
+    lab = make_layer("lab", document)
+    (model,) = load([lab]).family("toy").models
+    assert [str(place) for place in model.locations] == ["/weights/\udce9.pth"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

@@ -3,6 +3,7 @@ stand the edges: what is just right, and what is just wrong."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -90,6 +91,12 @@ def test_there_is_at_least_one_choice() -> None:
 def test_a_dtype_agrees_with_the_value(value: Any, dtypes: set[str]) -> None:
     for dtype in ("str", "int", "float", "bool", "list", "tuple"):
         assert of_parameter(value=value, dtype=dtype) == ([] if dtype in dtypes else ["dtype"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite(value: float) -> None:
+    assert of_parameter(value=value) == ["value"]
+    assert of_parameter(value=[1.5, value]) == ["choices"]
 
 
 def test_null_needs_a_dtype() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.errors import ManifestError, UnknownModelError, UsageError
 from aiod.files import reason
-from aiod.registry.index import Signature, index_layer, signature_of
+from aiod.registry.index import Entry, Signature, index_layer, signature_of
 from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
 from aiod.registry.locations import Place, WeightsLocation, resolve
 from aiod.registry.merge import Family, Model, Source
@@ -52,17 +52,17 @@ def load(registries: Path | str | Iterable[Path | str] = ()) -> Registry:
     tasks = _all_tasks(usable, problems)
     sources: dict[str, list[Source]] = {}
     for layer in usable:
-        seen: dict[str, Path] = {}
+        seen: dict[str, Entry] = {}
         for entry in _entries(layer, tasks, problems):
             if entry.family is None:
                 problems += entry.problems()
             elif entry.family in seen:
-                other = seen[entry.family].name
+                other = seen[entry.family].path.name
                 found = f'the short_name "{entry.family}", which {other} has'
                 expected = "one file a family in a layer"
                 problems.append(_problem(entry.path, "duplicate-family", found, expected))
             else:
-                seen[entry.family] = entry.path
+                seen[entry.family] = entry
                 sources.setdefault(entry.family, []).append(Source(layer, entry))
     return Registry(tuple(usable), tasks, sources, tuple(problems))
 
@@ -389,7 +389,7 @@ def _all_tasks(layers: list[Layer], problems: list[Problem]) -> dict[str, str]:
     return tasks
 
 
-def _entries(layer: Layer, tasks: Mapping[str, str], problems: list[Problem]) -> Iterable[Any]:
+def _entries(layer: Layer, tasks: Mapping[str, str], problems: list[Problem]) -> Iterable[Entry]:
     try:
         return index_layer(layer, tasks)
     except OSError as error:  # it could be listed a moment ago

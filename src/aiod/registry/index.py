@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from aiod.errors import AiodError
-from aiod.files import read_bytes, read_text, write_atomically
-from aiod.registry.jsontext import IrregularJSON, parse
+from aiod.files import read_bytes, write_atomically
 from aiod.registry.layers import NO_MANIFESTS, Layer
 from aiod.registry.problems import Problem
-from aiod.registry.rules import needs_weights, short_name_of, slug_of
 from aiod.registry.settings import cache_folder
 
 log = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ _MAX_INDEX_BYTES = 500_000_000
 _RACY_NANOSECONDS = 2_000_000_000
 
 Signature = tuple[int, int, int, int]
-_NEVER: Signature = (0, 0, 0, 0)
+NEVER: Signature = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Entry:
         return Path(self.file)
 
     def summary(self) -> dict[str, Any]:
-        """Name, description and versions of the family: see :func:`summarise`."""
+        """Name, description and versions of the family: see `entries.summarise`."""
         summary: dict[str, Any] = json.loads(self.body)
         return summary
 
@@ -71,15 +69,18 @@ def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
     store = _store_of(layer)
     started = time.time_ns()
     known = _read(store, layer, tasks)
-    entries: list[Entry] = []
-    changed = len(known) != len(files)
-    for name, signature in files:
-        entry = known.get(name)
-        if entry is None or entry.signature != signature:
-            entry = read_entry(folder + name, signature, tasks)
-            changed = True
-        entries.append(entry)
+    changed = [
+        (name, signature)
+        for name, signature in files
+        if name not in known or known[name].signature != signature
+    ]
     if changed:
+        # The schema takes longer to import than an index to read: only where a file is judged.
+        from aiod.registry.entries import read_entry
+
+        known |= {name: read_entry(folder + name, signature, tasks) for name, signature in changed}
+    entries = [known[name] for name, _ in files]
+    if changed or len(known) != len(files):
         _write(store, layer, tasks, entries, started)
     return entries
 
@@ -87,85 +88,6 @@ def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:
 def signature_of(status: os.stat_result) -> Signature:
     """What changes when a file does: size, times of content and of node, number on disk."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def read_entry(file: str, signature: Signature, tasks: Mapping[str, str]) -> Entry:
-    """Read and validate one manifest."""
-    # The schema takes longer to import than an index to read: only where a file must be judged.
-    from pydantic_core import to_json
-
-    from aiod.registry.schema import MAX_MANIFEST_BYTES, Manifest
-
-    text = ""
-    try:
-        text = read_text(file, limit=MAX_MANIFEST_BYTES)
-        document = parse(text)
-        Manifest.model_validate(document, context={"tasks": tasks})
-    except AiodError as error:
-        problems = [unreadable(file, error)]
-        signature = _NEVER  # whether a file can be read may change without the file
-    except (IrregularJSON, ValueError):
-        from aiod.registry.explain import explain
-
-        problems = explain(text, file, tasks, lint=False)
-    else:
-        return Entry(file, signature, short_name_of(document), to_json(summarise(document)))
-    body = json.dumps([_plain(problem) for problem in problems])
-    return Entry(file, signature, None, body.encode())
-
-
-def unreadable(file: str, error: AiodError) -> Problem:
-    """A file that cannot even be read, as a problem."""
-    words = error.what.replace(f"{file} ", "", 1).rstrip(".")
-    return Problem("error", "unreadable", file, 1, 1, 1, "", words, "a readable file", error.hint)
-
-
-def summarise(document: dict[str, Any]) -> dict[str, Any]:
-    """The part of a valid manifest that lists, searches and ids need."""
-    metadata = document["metadata"]
-    return {
-        "name": document["name"],
-        **_described(metadata),
-        "versions": {
-            name: {
-                "slug": slug_of(name, version),
-                "axes": version.get("axes"),
-                **_described(version.get("metadata")),
-                "tasks": {
-                    task: {
-                        "own": entry.get("params") is not None or entry.get("metadata") is not None,
-                        "weights": needs_weights(entry, version),
-                        "locations": _location_texts(entry),
-                        **_described(entry.get("metadata")),
-                    }
-                    for task, entry in version["tasks"].items()
-                },
-            }
-            for name, version in document["versions"].items()
-        },
-    }
-
-
-def _described(metadata: dict[str, Any] | None) -> dict[str, Any]:
-    if not metadata:
-        return {}
-    found: dict[str, Any] = {"description": metadata["description"]}
-    if metadata.get("keywords") is not None:
-        found["keywords"] = metadata["keywords"]
-    if metadata.get("status") is not None:
-        found["status"] = _state(metadata)
-    return found
-
-
-def _state(metadata: dict[str, Any]) -> str | None:
-    status = metadata.get("status")
-    return status["state"] if isinstance(status, dict) else status
-
-
-def _location_texts(entry: dict[str, Any]) -> list[str]:
-    if entry.get("location") is not None:
-        return [entry["location"]]
-    return [item["location"] for item in entry.get("locations") or ()]
 
 
 def _manifest_files(folder: str) -> list[tuple[str, Signature]]:
@@ -177,7 +99,7 @@ def _manifest_files(folder: str) -> list[tuple[str, Signature]]:
                 try:
                     found.append((name, signature_of(item.stat())))
                 except OSError:  # a dangling link, or gone since: reading it will say so
-                    found.append((name, _NEVER))
+                    found.append((name, NEVER))
     return sorted(found)
 
 
@@ -242,9 +164,3 @@ def _write(
         write_atomically(store, [_digest(content).encode(), b"\n", content])
     except AiodError as error:  # a read-only cache: the next start is as slow as this one
         log.debug("the index of %s is not kept: %s", layer.folder, error)
-
-
-def _plain(problem: Problem) -> dict[str, Any]:
-    plain = problem.as_dict()
-    del plain["message"]
-    return plain

@@ -6,6 +6,7 @@ Like all rules they read the document as it was parsed and pass over wrong types
 from __future__ import annotations
 
 import keyword
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -38,18 +39,18 @@ def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
     for index, parameter in enumerate(params):
         if not isinstance(parameter, dict):
             continue
-        here: Path = (*path, index)
-        if not _is_plain(parameter):
-            yield from _value(parameter, here)
-        if not _BOUNDED.isdisjoint(parameter):
-            yield from _bounds(parameter, here)
-        if not _OF_CHANNELS.isdisjoint(parameter):
-            yield from _channel(parameter, here)
         argument = argument_of(parameter)
-        if argument in HOST_ARGUMENTS or not argument.isidentifier() or keyword.iskeyword(argument):
+        same = taken.setdefault(argument, index)
+        if same == index and _is_plain(parameter) and _is_usable(argument):
+            continue
+        here: Path = (*path, index)
+        yield from _value(parameter, here)
+        yield from _bounds(parameter, here)
+        yield from _channel(parameter, here)
+        if not _is_usable(argument):
             yield from _argument(parameter, argument, here)
-        elif taken.setdefault(argument, index) != index:
-            first = params[taken[argument]]
+        elif same != index:
+            first = params[same]
             yield Finding(
                 (*here, _argument_key(parameter)),
                 "duplicate-argument",
@@ -74,16 +75,37 @@ _ONE_OF = {
     "true or false": "true or false",
     "lists or objects": "no single value",
 }
-_BOUNDED = frozenset({"minimum", "maximum", "step"})
-_OF_CHANNELS = frozenset({"param_type", "channel_start", "channel_start_label"})
+_FITTING: Mapping[type, tuple[str | None, ...]] = {
+    str: ("str", None),
+    int: ("int", "float", None),
+    float: ("float", None),
+    bool: ("bool", None),
+    type(None): tuple(_DTYPES),
+}
+_TIED = frozenset(
+    {
+        *("default", "minimum", "maximum", "step"),
+        *("param_type", "channel_start", "channel_start_label"),
+    }
+)
 
 
 def _is_plain(parameter: dict[str, Any]) -> bool:
-    """Whether one look shows that value and dtype agree, as in nearly all of many thousands."""
-    kind = type(parameter.get("value")).__name__
-    dtype = parameter.get("dtype", kind)
-    agree = dtype == kind or (dtype == "float" and kind == "int")
-    return agree and kind in _TYPES and "default" not in parameter
+    """Whether one look shows that value, type and bounds agree, as in nearly all of thousands."""
+    value = parameter.get("value")
+    return (
+        parameter.get("dtype") in _FITTING.get(type(value), ())
+        and _TIED.isdisjoint(parameter)
+        and (type(value) is not float or math.isfinite(value))
+    )
+
+
+def _is_usable(argument: str) -> bool:
+    return (
+        argument.isidentifier()
+        and not keyword.iskeyword(argument)
+        and argument not in HOST_ARGUMENTS
+    )
 
 
 def _argument_key(parameter: dict[str, Any]) -> str:
@@ -109,13 +131,12 @@ def _argument(parameter: dict[str, Any], argument: str, path: Path) -> Iterator[
         )
     elif argument and at == "name":
         slug = family_slug(argument)
-        usable = slug.isidentifier() and not keyword.iskeyword(slug) and slug not in HOST_ARGUMENTS
         yield Finding(
             (*path, at),
             "arg-name",
             f"the name {shown(argument)} without an arg_name",
             "an arg_name of letters, digits and _",
-            f'add "arg_name": "{slug}"' if usable else 'add "arg_name"',
+            f'add "arg_name": "{slug}"' if _is_usable(slug) else 'add "arg_name"',
         )
 
 
@@ -134,6 +155,8 @@ def _value(parameter: dict[str, Any], path: Path) -> Iterator[Finding]:
             "default only where value is a list of choices",
             "write it as the value",
         )
+    elif _is_infinite(value):
+        yield Finding(at, "value", shown(value), "a finite number")
     elif isinstance(value, dict):
         yield Finding(at, "value", "an object", "text, a number, true, false, null or a list")
     elif value is None:
@@ -160,7 +183,9 @@ def _choices(choices: list[Any], dtype: str | None, default: Any, path: Path) ->
     if not choices:
         yield Finding(at, "empty-choices", "an empty list of choices", "at least one choice")
         return
-    wrong = next((i for i, item in enumerate(choices) if _kind(item) == "other"), None)
+    wrong = next(
+        (i for i, item in enumerate(choices) if _kind(item) == "other" or _is_infinite(item)), None
+    )
     if wrong is not None:
         yield Finding(
             (*at, wrong),
@@ -206,6 +231,11 @@ def _choices(choices: list[Any], dtype: str | None, default: Any, path: Path) ->
             f"one of {listing(map(shown, choices))}",
             f"did you mean {shown(close[0])}?" if close else None,
         )
+
+
+def _is_infinite(value: Any) -> bool:
+    """Whether `value` is an infinity or NaN, which JSON cannot say."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_quoted_number(value: Any) -> bool:

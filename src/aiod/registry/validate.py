@@ -12,8 +12,8 @@ from aiod.errors import AiodError, ManifestError, UnknownModelError, UsageError
 from aiod.files import read_text
 from aiod.registry.catalogue import load
 from aiod.registry.defaults import read_defaults
+from aiod.registry.entries import unreadable
 from aiod.registry.explain import Source, explain
-from aiod.registry.index import unreadable
 from aiod.registry.layers import DEFAULTS_FILE, NO_MANIFESTS, SHIPPED, Layer
 from aiod.registry.manifest import read_document
 from aiod.registry.parameter_rules import argument_of
