@@ -53,10 +53,10 @@ Size = Annotated[float, Bounds(minimum=0), "how large, in the unit"]
 
 
 def fill_holes(objects: Objects) -> Objects:
-    """Background that an object encloses becomes that object's; the innermost has it.
+    """Background that a piece of an object encloses becomes that object's; the innermost has it.
 
-    Enclosed is what cannot be reached from the border of the image without going through the
-    object, be it through other objects, which stay as they are.
+    Enclosed is what cannot be reached from the border of the image without going through that
+    piece, be it through other objects, which stay as they are.
     """
     regions = regions_of(objects, background=True)
     hole = (regions.objects == 0) & (regions.borders == 0)
