@@ -181,7 +181,9 @@ def test_pickled_chunks_are_never_opened(
         if chunk.is_file():
             chunk.write_bytes(pickle.dumps(Evil()))
     rewrite(path / "0" / ".zarray", **changes)
-    refused(path)
+    # zarr 3 would refuse them too, for want of a type that fits; that is not for us to rely on
+    error = refused(path)
+    assert '"pickle"' in error.what or "of the type" in error.what
     assert not Path("executed").exists()
 
 
