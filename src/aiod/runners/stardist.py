@@ -19,7 +19,6 @@ tiles agree. Nothing is ever downloaded.
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ def load(weights, *, config, device):
     return model
 
 
-def survey(statistics, *, normalize_pmin=1, normalize_pmax=99.8, normalize_img=True, **_others):
+def survey(statistics, *, normalize_pmin=1, normalize_pmax=99.8, normalize_img=True):
     """The brightness that becomes 0 and that which becomes 1: percentiles of the whole image.
 
     The channels of a colour image are taken together, as StarDist's own `normalize` takes them.
@@ -98,7 +97,7 @@ def predict(
 
 
 def _use(device):
-    """Let TensorFlow see the device that was chosen and no other, and take the threads given."""
+    """Let TensorFlow see the device that was chosen, and no other."""
     kind, _, number = device.partition(":")
     cards = tf.config.list_physical_devices("GPU")
     if kind != "cpu" and (kind != "cuda" or int(number or 0) >= len(cards)):
@@ -111,9 +110,6 @@ def _use(device):
         tf.config.set_visible_devices(seen, "GPU")
         for card in seen:
             tf.config.experimental.set_memory_growth(card, True)
-    threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # which TensorFlow does not ask for
-    if tf.config.threading.get_intra_op_parallelism_threads() != threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
 
 
 def _files(weights, config):
