@@ -82,6 +82,32 @@ def predict(model, image, *, axes, bad=True):
         worker.close()
 
 
+PUPPET = """
+import ctypes, os, resource, signal, subprocess, sys, threading, time, warnings
+import numpy as np
+
+def load(weights, *, config, device):
+    return None
+
+def predict(model, image, *, axes, do="return (image > 100).astype(np.int32)"):
+    scope = {**globals(), "image": image, "axes": axes}
+    exec("def act():\\n" + "\\n".join("    " + line for line in do.splitlines()), scope)
+    return scope["act"]()
+"""
+
+
+@pytest.fixture(scope="module")
+def puppet(
+    toy_environment: Environment, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    """One worker for many tests, whose model does what it is told: `predicted(puppet, do=…)`."""
+    runner = tmp_path_factory.mktemp("puppet") / "toy.py"
+    runner.write_text(PUPPET)
+    spec = WorkerSpec(toy_environment.python, runner, None, None, "cpu", 1, 30.0, 30.0)
+    with Worker(spec) as worker:
+        yield worker
+
+
 def predicted(worker: Worker, **params: Any) -> np.ndarray[Any, Any]:
     return worker.predict(IMAGE, axes="YX", params=params).labels
 
@@ -114,8 +140,8 @@ def shared_memory() -> set[str]:
 # --- what a good model gets and gives ------------------------------------------------------------
 
 
-def test_labels_have_the_spatial_shape_of_the_image_and_are_uint32(make: MakeWorker) -> None:
-    found = make().predict(IMAGE, axes="YX", params={"threshold": 50})
+def test_labels_have_the_spatial_shape_of_the_image_and_are_uint32(puppet: Worker) -> None:
+    found = puppet.predict(IMAGE, axes="YX", params={"do": "return image > 50"})
     assert found.labels.dtype == np.uint32
     np.testing.assert_array_equal(found.labels, IMAGE > 50)
     assert 0 < found.seconds < 5
@@ -126,11 +152,11 @@ def test_labels_have_the_spatial_shape_of_the_image_and_are_uint32(make: MakeWor
     ("axes", "shape"), [("YX", (5, 7)), ("CYX", (2, 5, 7)), ("YXC", (5, 7, 3)), ("ZYX", (4, 5, 7))]
 )
 def test_channels_are_left_out_wherever_they_stand(
-    make: MakeWorker, axes: str, shape: tuple[int, ...]
+    puppet: Worker, axes: str, shape: tuple[int, ...]
 ) -> None:
-    worker = make(predict="return image.sum(axes.index('C')) if 'C' in axes else image")
+    do = "return image.sum(axes.index('C')) if 'C' in axes else image"
     image = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
-    found = worker.predict(image, axes=axes, params={}).labels
+    found = puppet.predict(image, axes=axes, params={"do": do}).labels
     expected = image.sum(axes.index("C")) if "C" in axes else image
     np.testing.assert_array_equal(found, expected)
 
@@ -147,46 +173,31 @@ def test_channels_are_left_out_wherever_they_stand(
     order=st.sampled_from("CF"),
 )
 def test_a_model_sees_exactly_the_pixels_it_is_sent(
-    shared: Worker, image: np.ndarray[Any, Any], order: Any
+    puppet: Worker, image: np.ndarray[Any, Any], order: Any
 ) -> None:
     """Whatever the dtype, the byte order and the strides; in one worker, blocks used again."""
     sent = np.array(image, order=order)[:, ::-1]
-    found = shared.predict(sent, axes="YX", params={}).labels
+    do = "return np.full(image.shape, sum(image.tobytes()), np.uint64)"
+    found = puppet.predict(sent, axes="YX", params={"do": do}).labels
     native = np.ascontiguousarray(sent).astype(sent.dtype.newbyteorder("="))
     raw = native.tobytes()
     assert int(found.flat[0]) == sum(raw) % 2**32
     assert int(found.flat[-1]) == sum(raw) % 2**32
 
 
-@pytest.fixture(scope="module")
-def shared(
-    toy_environment: Environment, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Worker]:
-    runner = tmp_path_factory.mktemp("shared") / "bytes.py"
-    runner.write_text(
-        "import numpy as np\n"
-        "def load(weights, *, config, device): pass\n"
-        "def predict(model, image, *, axes):\n"
-        "    return np.full(image.shape, sum(image.tobytes()), np.uint64)\n"
-    )
-    spec = WorkerSpec(toy_environment.python, runner, None, None, "cpu", 1, 30.0, 30.0)
-    with Worker(spec) as worker:
-        yield worker
-
-
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "<u2", ">u2", "i4", "u4", "i8", ">i8", "u8"])
-def test_labels_of_any_whole_dtype_are_taken(make: MakeWorker, dtype: str) -> None:
-    labels = predicted(make(predict=f"return (image > 100).astype('{dtype}')"))
+def test_labels_of_any_whole_dtype_are_taken(puppet: Worker, dtype: str) -> None:
+    labels = predicted(puppet, do=f"return (image > 100).astype('{dtype}')")
     np.testing.assert_array_equal(labels, IMAGE > 100)
 
 
-def test_labels_are_taken_in_fortran_order_and_as_a_view(make: MakeWorker) -> None:
-    labels = predicted(make(predict="return np.asfortranarray(image.astype('i8'))[::-1][::-1]"))
+def test_labels_are_taken_in_fortran_order_and_as_a_view(puppet: Worker) -> None:
+    labels = predicted(puppet, do="return np.asfortranarray(image.astype('i8'))[::-1][::-1]")
     np.testing.assert_array_equal(labels, IMAGE)
 
 
-def test_the_largest_label_is_the_largest_of_uint32(make: MakeWorker) -> None:
-    assert predicted(make(predict="return np.full(image.shape, 2**32 - 1)")).max() == 2**32 - 1
+def test_the_largest_label_is_the_largest_of_uint32(puppet: Worker) -> None:
+    assert predicted(puppet, do="return np.full(image.shape, 2**32 - 1)").max() == 2**32 - 1
 
 
 def test_load_gets_weights_config_and_device_as_texts(make: MakeWorker, tmp_path: Path) -> None:
@@ -217,21 +228,21 @@ def test_a_tile_does_not_change_under_a_model_that_keeps_or_writes_it(make: Make
     assert predicted(worker).max() == 3
 
 
-def test_larger_tiles_and_answers_get_larger_blocks(make: MakeWorker) -> None:
-    worker = make(predict="return image.astype('i8')")
+def test_larger_tiles_and_answers_get_larger_blocks(puppet: Worker) -> None:
+    params = {"do": "return image.astype('i8')"}
     for side in (1, 300, 1000, 3):
         image = np.random.default_rng(side).integers(0, 60_000, (side, side), "u2")
-        np.testing.assert_array_equal(worker.predict(image, axes="YX", params={}).labels, image)
+        np.testing.assert_array_equal(puppet.predict(image, axes="YX", params=params).labels, image)
 
 
-def test_warnings_are_messages_of_the_prediction_once(make: MakeWorker) -> None:
-    worker = make(
-        predict="for _ in range(9): warnings.warn('the cells are\\n small')\n"
+def test_warnings_are_messages_of_the_prediction_once(puppet: Worker) -> None:
+    do = (
+        "for _ in range(9): warnings.warn('the cells are\\n small')\n"
         "warnings.warn('old', DeprecationWarning)\nprint('not a message')\nreturn image"
     )
-    found = worker.predict(IMAGE, axes="YX", params={})
+    found = puppet.predict(IMAGE, axes="YX", params={"do": do})
     assert found.messages == ("the cells are small",)
-    assert worker.predict(IMAGE, axes="YX", params={"bad": False}).messages == ()
+    assert puppet.predict(IMAGE, axes="YX", params={}).messages == ()
 
 
 # --- survey --------------------------------------------------------------------------------------
@@ -291,22 +302,41 @@ def test_what_survey_must_not_return_is_a_sentence(
 # --- masks that overlap --------------------------------------------------------------------------
 
 
-def overlapped(make: MakeWorker, masks: Any, scores: Any) -> np.ndarray[Any, Any]:
-    worker = make(predict=f"return np.array({masks!r}, bool), np.array({scores!r})")
+def overlapped(puppet: Worker, masks: Any, scores: Any) -> np.ndarray[Any, Any]:
+    params = {"do": f"return np.array({masks!r}, bool), np.array({scores!r})"}
     shape = np.shape(masks)[1:]
-    return worker.predict(np.zeros(shape, "u1"), axes="YX"[-len(shape) :], params={}).labels
+    return puppet.predict(np.zeros(shape, "u1"), axes="YX", params=params).labels
 
 
-def test_of_overlapping_masks_the_higher_score_wins(make: MakeWorker) -> None:
+def test_of_overlapping_masks_the_higher_score_wins(puppet: Worker) -> None:
     masks = [[[1, 1, 1, 0]], [[0, 1, 1, 1]]]
-    assert overlapped(make, masks, [0.5, 0.4]).tolist() == [[1, 1, 1, 2]]
-    assert overlapped(make, masks, [0.4, 0.5]).tolist() == [[1, 2, 2, 2]]
+    assert overlapped(puppet, masks, [0.5, 0.4]).tolist() == [[1, 1, 1, 2]]
+    assert overlapped(puppet, masks, [0.4, 0.5]).tolist() == [[1, 2, 2, 2]]
 
 
-def test_of_equal_scores_the_smaller_mask_wins_then_the_earlier(make: MakeWorker) -> None:
-    assert overlapped(make, [[[0, 1, 1]], [[1, 1, 1]]], [1, 1]).tolist() == [[2, 1, 1]]
-    assert overlapped(make, [[[1, 1, 1]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 2, 2]]
-    assert overlapped(make, [[[1, 1, 0]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 1, 2]]
+def test_of_equal_scores_the_smaller_mask_wins_then_the_earlier(puppet: Worker) -> None:
+    assert overlapped(puppet, [[[0, 1, 1]], [[1, 1, 1]]], [1, 1]).tolist() == [[2, 1, 1]]
+    assert overlapped(puppet, [[[1, 1, 1]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 2, 2]]
+    assert overlapped(puppet, [[[1, 1, 0]], [[0, 1, 1]]], [1, 1]).tolist() == [[1, 1, 2]]
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    masks=arrays.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5))),
+    data=st.data(),
+)
+def test_every_pixel_goes_to_the_best_mask_that_covers_it(
+    puppet: Worker, masks: np.ndarray[Any, Any], data: st.DataObject
+) -> None:
+    count = len(masks)
+    scores = data.draw(st.lists(st.sampled_from([0.1, 0.5, 2]), min_size=count, max_size=count))
+    found = overlapped(puppet, masks.tolist(), scores)
+    best = sorted(range(count), key=lambda i: (-scores[i], masks[i].sum(), i))
+    for place in np.ndindex(masks.shape[1:]):
+        covering = [i + 1 for i in best if masks[(i, *place)]]
+        assert found[place] == (covering[0] if covering else 0)
 
 
 @pytest.mark.parametrize(
@@ -322,13 +352,13 @@ def test_of_equal_scores_the_smaller_mask_wins_then_the_earlier(make: MakeWorker
     ],
 )
 def test_pairs_that_are_no_masks_with_scores(
-    make: MakeWorker, returned: str, told: str | None
+    puppet: Worker, returned: str, told: str | None
 ) -> None:
-    worker = make(predict=f"return {returned}")
+    do = f"return {returned}"
     if told is None:
-        assert not predicted(worker).any()
+        assert not predicted(puppet, do=do).any()
     else:
-        error = failure(worker)
+        error = failure(puppet, do=do)
         assert error.kind == "answer"
         assert re.search(told, str(error)), error
 
@@ -358,15 +388,14 @@ def test_pairs_that_are_no_masks_with_scores(
     ],
 )
 def test_an_answer_that_is_none_is_a_sentence_and_the_next_tile_is_done(
-    make: MakeWorker, returned: str, told: str
+    puppet: Worker, returned: str, told: str
 ) -> None:
-    worker = make(predict=f"return {returned}")
-    error = failure(worker)
+    error = failure(puppet, do=f"return {returned}")
     assert error.kind == "answer"
     assert re.search(told, str(error)), error
-    pid = worker.pid
-    np.testing.assert_array_equal(predicted(worker, bad=False), IMAGE > 100)
-    assert worker.pid == pid
+    pid = puppet.pid
+    np.testing.assert_array_equal(predicted(puppet), IMAGE > 100)
+    assert puppet.pid == pid
 
 
 # --- models that misbehave -----------------------------------------------------------------------
@@ -393,19 +422,18 @@ def test_what_a_model_prints_never_reaches_the_protocol(make: MakeWorker, noise:
         np.testing.assert_array_equal(predicted(worker), IMAGE)
 
 
-def test_a_model_that_asks_on_stdin_hears_nothing(make: MakeWorker) -> None:
-    error = failure(worker := make(predict="input('Download 3 GB? [y/n]')"))
+def test_a_model_that_asks_on_stdin_hears_nothing(puppet: Worker) -> None:
+    error = failure(puppet, do="input('Download 3 GB? [y/n]')")
     assert error.kind == "raised"
     assert "EOFError" in error.what
-    assert predicted(worker, bad=False).any()
+    assert predicted(puppet).any()
 
 
-def test_a_model_that_prints_a_gigabyte_costs_the_host_no_memory(make: MakeWorker) -> None:
-    worker = make(
-        predict="for _ in range(1000): os.write(1, b'x' * 1_000_000)\nprint('the end')\n1 / 0"
-    )
+def test_a_model_that_prints_a_gigabyte_costs_the_host_no_memory(puppet: Worker) -> None:
+    do = "for _ in range(1000): os.write(1, b'x' * 1_000_000)\nprint('the end')\n1 / 0"
+    predicted(puppet)
     before = rss()
-    error = failure(worker)
+    error = failure(puppet, do=do)
     assert rss() - before < 60_000_000
     assert len(error.log) < 200_000
     assert "the end" in error.log
@@ -429,17 +457,16 @@ def test_a_tail_holds_the_last_bytes(parts: list[bytes], limit: int) -> None:
 
 
 def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
-    make: MakeWorker,
+    puppet: Worker,
 ) -> None:
-    worker = make(predict="print('so far so good')\nraise KeyError('no\\n cells')")
-    error = failure(worker)
+    error = failure(puppet, do="print('so far so good')\nraise KeyError('no\\n cells')")
     assert error.kind == "raised"
     assert error.what.startswith("toy failed on this tile: KeyError: ")
     assert "so far so good" in error.log
-    assert "raise KeyError('no\\n cells')" in error.log  # the line of the runner
-    pid = worker.pid
-    assert predicted(worker, bad=False).any()
-    assert worker.pid == pid
+    assert 'return scope["act"]()' in error.log  # the line of the runner
+    pid = puppet.pid
+    assert predicted(puppet).any()
+    assert puppet.pid == pid
 
 
 @pytest.mark.parametrize(
@@ -457,18 +484,17 @@ def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
     ],
 )
 def test_a_model_that_takes_its_process_along_costs_that_tile_only(
-    make: MakeWorker, act: str, told: str
+    puppet: Worker, act: str, told: str
 ) -> None:
-    worker = make(predict=f"print('last words', flush=True)\n{act}")
-    error = failure(worker)
+    error = failure(puppet, do=f"print('last words', flush=True)\n{act}")
     assert error.kind == "crashed"
     assert re.search(told, error.what), error
     assert "last words" in error.log
-    assert predicted(worker, bad=False).any()
+    assert predicted(puppet).any()
 
 
-def test_a_segfault_leaves_the_place_where_it_happened(make: MakeWorker) -> None:
-    error = failure(make(predict="ctypes.string_at(1)"))
+def test_a_segfault_leaves_the_place_where_it_happened(puppet: Worker) -> None:
+    error = failure(puppet, do="ctypes.string_at(1)")
     assert error.kind == "crashed"
     assert "Segmentation fault" in error.log
     assert "toy.py" in error.log
@@ -529,34 +555,32 @@ def test_a_model_that_leaves_processes_behind_is_taken_away_with_them(
     ],
 )
 def test_too_little_memory_is_a_kind_of_its_own_that_the_worker_survives(
-    make: MakeWorker, act: str
+    puppet: Worker, act: str
 ) -> None:
-    worker = make(predict=act)
-    error = failure(worker)
+    error = failure(puppet, do=act)
     assert error.kind == "memory"
     assert "out of memory on this tile" in error.what
     assert error.hint
-    pid = worker.pid
-    assert predicted(worker, bad=False).any()
-    assert worker.pid == pid
+    pid = puppet.pid
+    assert predicted(puppet).any()
+    assert puppet.pid == pid
 
 
-def test_a_process_that_dies_for_want_of_memory_says_so(make: MakeWorker) -> None:
+def test_a_process_that_dies_for_want_of_memory_says_so(puppet: Worker) -> None:
     last = "terminate called after throwing an instance of 'std::bad_alloc'"
-    worker = make(predict=f'os.write(2, b"{last}")\nos.abort()')
-    error = failure(worker)
+    error = failure(puppet, do=f'os.write(2, b"{last}")\nos.abort()')
     assert error.kind == "memory"
     assert "SIGABRT for want of memory" in error.what
 
 
-def test_an_answer_whose_exception_cannot_be_told(make: MakeWorker) -> None:
-    worker = make(predict="class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd")
-    assert failure(worker).what == "toy failed on this tile: Odd."
-    assert predicted(worker, bad=False).any()
+def test_an_answer_whose_exception_cannot_be_told(puppet: Worker) -> None:
+    do = "class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd"
+    assert failure(puppet, do=do).what == "toy failed on this tile: Odd."
+    assert predicted(puppet).any()
 
 
-def test_endless_recursion_is_an_exception(make: MakeWorker) -> None:
-    error = failure(make(predict="def f(): f()\nf()"))
+def test_endless_recursion_is_an_exception(puppet: Worker) -> None:
+    error = failure(puppet, do="def f(): f()\nf()")
     assert error.kind == "raised"
     assert "RecursionError" in error.what
     assert len(error.log) < 50_000
@@ -761,8 +785,8 @@ def test_a_crash_in_the_middle_leaves_no_shared_memory(make: MakeWorker) -> None
     assert shared_memory() == before
 
 
-def test_errors_survive_the_way_between_processes(make: MakeWorker) -> None:
-    error = failure(make(predict="raise ValueError('x')"))
+def test_errors_survive_the_way_between_processes(puppet: Worker) -> None:
+    error = failure(puppet, do="raise ValueError('x')")
     again = pickle.loads(pickle.dumps(error))
     assert (again.what, again.kind, again.log, again.details, again.hint) == (
         error.what, error.kind, error.log, error.details, error.hint,
