@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from aiod.flow.devices import choose_device
 from aiod.flow.environments import Environment
 from aiod.flow.process import Tail
 from aiod.flow.workers import ModelError, Worker, WorkerSpec
+from people import IN_A_WORLD_OF_ITS_OWN
 
 pytest_plugins = "toys"
 
@@ -783,6 +785,39 @@ def test_a_crash_in_the_middle_leaves_no_shared_memory(make: MakeWorker) -> None
     for _ in range(3):
         failure(worker)
     assert shared_memory() == before
+
+
+SMALL_MEMORY = """
+import subprocess, sys
+from pathlib import Path
+import numpy as np
+from aiod.flow.workers import ModelError, Worker, WorkerSpec
+python, runner = map(Path, sys.argv[1:])
+if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", "/dev/shm"]).returncode:
+    sys.exit(77)
+with Worker(WorkerSpec(python, runner, None, None, "cpu", 1, 30.0, 30.0)) as worker:
+    try:
+        worker.predict(np.ones((1024, 1024), "u2"), axes="YX", params={})
+    except ModelError as error:
+        print(error.kind, error)
+    print(worker.predict(np.full((64, 64), 200, "u2"), axes="YX", params={}).labels.sum())
+"""
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="a small /dev/shm is Linux's tmpfs")
+def test_too_little_shared_memory_is_an_error_and_not_the_end_of_the_host(make: MakeWorker) -> None:
+    """As in a container with 64 MB there: whoever writes without asking is killed."""
+    spec = make().spec
+    words = [sys.executable, "-c", SMALL_MEMORY, str(spec.python), str(spec.runner)]
+    made = subprocess.run(
+        [*IN_A_WORLD_OF_ITS_OWN, *words], capture_output=True, text=True, timeout=60
+    )
+    if made.returncode == 77 or "unshare" in made.stderr:
+        pytest.skip(f"no small disk can be mounted here: {made.stderr}")
+    assert made.stdout.startswith("memory There is no shared memory for a tile of toy: no space"), (
+        made.stderr
+    )
+    assert made.stdout.endswith("\n4096\n"), made.stderr
 
 
 def test_errors_survive_the_way_between_processes(puppet: Worker) -> None:
