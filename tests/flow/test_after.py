@@ -137,7 +137,7 @@ def voted(labels: Pixels, radius: int) -> Pixels:
         winner = values[counts.argmax()]
         if 2 * counts.max() > len(away) and (winner == 0 or labels[place] == 0):
             result[place] = winner
-    for value in np.setdiff1d(labels, result):
+    for value in np.setdiff1d(labels[labels > 0], result):
         result[labels == value] = value
     return result
 
