@@ -18,17 +18,24 @@ agree: the 1st and 99th percentile (`survey`), the diameter (a parameter, or the
 and no object is dropped for filling much of a tile. Nothing is ever downloaded.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from cellpose.models import CellposeModel
+from numpy.typing import NDArray
+
+Pixels = NDArray[Any]
 
 CPU_BATCH = 1  # blocks of 224 x 224 at once; eight took 1.4 to 1.7 times as long on a CPU
 
 
-def load(weights, *, config, device):
+def load(weights: str | None, *, config: str | None, device: str) -> CellposeModel:  # noqa: ARG001
     """A model with the weights of a checkpoint file; pickled code in it is refused by torch."""
     path = _checkpoint(weights)
     try:
@@ -46,7 +53,12 @@ def load(weights, *, config, device):
     return model
 
 
-def survey(statistics, *, segment_channel=0, nucleus_channel=0):
+def survey(
+    statistics: Sequence[Mapping[str, Pixels]],
+    *,
+    segment_channel: int = 0,
+    nucleus_channel: int = 0,
+) -> dict[str, Any]:
     """The range of brightness of the whole image: [low, high] for each of the two channels.
 
     "Grayscale" of several channels is their mean; its percentiles are taken as the mean of theirs,
@@ -59,23 +71,23 @@ def survey(statistics, *, segment_channel=0, nucleus_channel=0):
 
 
 def predict(
-    model,
-    image,
+    model: CellposeModel,
+    image: Pixels,
     *,
-    axes,
-    diameter=0,
-    segment_channel=0,
-    nucleus_channel=0,
-    do_3D=False,
-    stitch_threshold=0.0,
-    cellprob_threshold=0.0,
-    flow_threshold=0.4,
-    niter=0,
-    anisotropy=None,
-    batch_size=64,
-    min_size=15,
-    lowhigh=None,
-):
+    axes: str,
+    diameter: float = 0,
+    segment_channel: int = 0,
+    nucleus_channel: int = 0,
+    do_3D: bool = False,  # noqa: N803 -- as Cellpose calls it
+    stitch_threshold: float = 0.0,
+    cellprob_threshold: float = 0.0,
+    flow_threshold: float = 0.4,
+    niter: int = 0,
+    anisotropy: float | None = None,
+    batch_size: int = 64,
+    min_size: int = 15,
+    lowhigh: Any = None,
+) -> Pixels:
     """Labels of one image with the axes YX or ZYX, and C where it has several channels."""
     pixels, order = _planes(image, axes)
     if (do_3D or stitch_threshold) and "Z" not in axes:
@@ -85,7 +97,8 @@ def predict(
         lowhigh = [_range(*np.unique(pixels[..., c], return_counts=True)) for c in range(2)]
     lowhigh = np.asarray(lowhigh, dtype=np.float64)
     for channel in range(2):
-        np.nan_to_num(pixels[..., channel], copy=False, nan=lowhigh[channel, 0])
+        low, high = lowhigh[channel]
+        np.nan_to_num(pixels[..., channel], copy=False, nan=low, posinf=high, neginf=low)
     typical = diameter or model.diam_labels
     solid = do_3D and min(pixels.shape[:3]) > 1
     settings = {
@@ -101,7 +114,7 @@ def predict(
         "max_size_fraction": 1.0,  # of the tile, of which one cell may well fill most
     }
     smallest = min(pixels.shape[1:3])
-    if smallest < 2 or smallest * model.diam_mean / typical < 1:  # the library cannot, nobody sees
+    if smallest < 2 or smallest * model.diam_mean / typical < 1:  # too narrow for the library
         labels = np.zeros(pixels.shape[:3], np.uint32)
     elif solid or (stitch_threshold and min(pixels.shape[:3]) > 1):
         labels = model.eval(
@@ -118,7 +131,7 @@ def predict(
     return labels.transpose(order) if "Z" in axes else labels[0].transpose(order)
 
 
-def _checkpoint(weights):
+def _checkpoint(weights: str | None) -> Path:
     """The checkpoint itself: a file, or the only one of an unpacked archive."""
     if weights is None:
         raise ValueError("Cellpose needs the file of a trained network")
@@ -131,7 +144,7 @@ def _checkpoint(weights):
     return path
 
 
-def _require_cellpose_3(state, path):
+def _require_cellpose_3(state: Mapping[str, Any], path: Path) -> None:
     """Cellpose itself would leave what it does not find at random values, without a word."""
     own = CellposeModel(pretrained_model=None, device=torch.device("cpu")).net.state_dict()
     told = {"diam_mean", "diam_labels"}
@@ -148,12 +161,10 @@ def _require_cellpose_3(state, path):
         )
 
 
-def _range(values, counts):
+def _range(values: Pixels, counts: Pixels) -> tuple[float, float]:
     """The 1st and the 99th percentile, or the extremes where those two are one."""
-    known = (
-        ~np.isnan(values) if np.issubdtype(np.asarray(values).dtype, np.floating) else slice(None)
-    )
-    values, counts = np.asarray(values)[known], np.asarray(counts)[known]
+    known = np.isfinite(values)
+    values, counts = values[known], counts[known]
     if not len(values):
         return 0.0, 1.0
     low, high = _percentile(values, counts, 1), _percentile(values, counts, 99)
@@ -162,7 +173,7 @@ def _range(values, counts):
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _percentile(values, counts, percent):
+def _percentile(values: Pixels, counts: Pixels, percent: float) -> float:
     """What numpy.percentile gives for the pixels that a histogram counts."""
     ends = np.cumsum(counts)
     place = percent / 100 * (int(ends[-1]) - 1)
@@ -171,7 +182,7 @@ def _percentile(values, counts, percent):
     return float(first) + (place - below) * (float(second) - float(first))
 
 
-def _chosen(count, segment_channel, nucleus_channel):
+def _chosen(count: int, segment_channel: int, nucleus_channel: int) -> tuple[list[int], int | None]:
     """Numbers, from 0, of the channels to outline (their mean) and of the nuclei, or None."""
     if count > 1 and not (0 <= segment_channel <= count and 0 <= nucleus_channel <= count):
         raise ValueError(
@@ -183,7 +194,7 @@ def _chosen(count, segment_channel, nucleus_channel):
     return [segment_channel - 1], nucleus_channel - 1 if nucleus_channel else None
 
 
-def _planes(image, axes):
+def _planes(image: Pixels, axes: str) -> tuple[Pixels, list[int]]:
     """The image as ZYXC, and how to bring its labels, ZYX or YX, back to the order of `axes`."""
     if set(axes) - set("CZYX"):
         raise ValueError(f"Cellpose takes the axes Z, Y, X and C, not {axes}")
@@ -194,7 +205,7 @@ def _planes(image, axes):
     return pixels, [spatial.index(axis) for axis in axes if axis != "C"]
 
 
-def _two_channels(pixels, segment_channel, nucleus_channel):
+def _two_channels(pixels: Pixels, segment_channel: int, nucleus_channel: int) -> Pixels:
     """ZYX and the two channels of the network: what is outlined, and nuclei or nothing."""
     first, second = _chosen(pixels.shape[-1], segment_channel, nucleus_channel)
     chosen = np.zeros((*pixels.shape[:3], 2), np.float32)
@@ -204,7 +215,7 @@ def _two_channels(pixels, segment_channel, nucleus_channel):
     return chosen
 
 
-def _plane_by_plane(model, pixels, settings):
+def _plane_by_plane(model: CellposeModel, pixels: Pixels, settings: Mapping[str, Any]) -> Pixels:
     """Planes on their own, with no number twice."""
     labels = np.zeros(pixels.shape[:3], np.uint32)
     for place, plane in enumerate(pixels):

@@ -17,16 +17,23 @@ The percentiles that brightness is stretched by come from the whole image (`surv
 tiles agree. Nothing is ever downloaded.
 """
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
 
+Pixels = NDArray[Any]
 
-def load(weights, *, config, device):
+
+def load(weights: str | None, *, config: str | None, device: str) -> StarDist2D | StarDist3D:
     """A model from the folder that StarDist saved: config.json, weights*.h5, thresholds.json.
 
     The folder may lie in another one, as in some archives. A single .h5 file is taken together
@@ -48,7 +55,13 @@ def load(weights, *, config, device):
     return model
 
 
-def survey(statistics, *, normalize_pmin=1, normalize_pmax=99.8, normalize_img=True):
+def survey(
+    statistics: Sequence[Mapping[str, Pixels]],
+    *,
+    normalize_pmin: float = 1,
+    normalize_pmax: float = 99.8,
+    normalize_img: bool = True,
+) -> dict[str, Any]:
     """The brightness that becomes 0 and that which becomes 1: percentiles of the whole image.
 
     The channels of a colour image are taken together, as StarDist's own `normalize` takes them.
@@ -61,20 +74,20 @@ def survey(statistics, *, normalize_pmin=1, normalize_pmax=99.8, normalize_img=T
 
 
 def predict(
-    model,
-    image,
+    model: StarDist2D | StarDist3D,
+    image: Pixels,
     *,
-    axes,
-    prob_thresh=None,
-    nms_thresh=None,
-    normalize_pmin=1,
-    normalize_pmax=99.8,
-    n_tiles=None,
-    normalize_img=True,
-    scale=None,
-    channel_idx=0,
-    black_white=None,
-):
+    axes: str,
+    prob_thresh: float | None = None,
+    nms_thresh: float | None = None,
+    normalize_pmin: float = 1,
+    normalize_pmax: float = 99.8,
+    n_tiles: Sequence[int] | None = None,
+    normalize_img: bool = True,
+    scale: float | None = None,
+    channel_idx: int = 0,
+    black_white: Sequence[float] | None = None,
+) -> Pixels:
     """Labels of one image with the axes of the network; Z, Y and X in the order of `axes`."""
     pixels, order = _arranged(model.config, image, axes, channel_idx)
     if normalize_img:
@@ -93,10 +106,10 @@ def predict(
         n_tiles=None if n_tiles is None else (*map(int, n_tiles), 1),
         show_tile_progress=False,
     )
-    return labels.astype(np.uint32).transpose(order)
+    return np.asarray(labels, np.uint32).transpose(order)
 
 
-def _use(device):
+def _use(device: str) -> None:
     """Let TensorFlow see the device that was chosen, and no other."""
     kind, _, number = device.partition(":")
     cards = tf.config.list_physical_devices("GPU")
@@ -112,7 +125,7 @@ def _use(device):
             tf.config.experimental.set_memory_growth(card, True)
 
 
-def _files(weights, config):
+def _files(weights: str | None, config: str | None) -> tuple[Path, Path]:
     """The description and the weights of a model."""
     if weights is None:
         raise ValueError("StarDist needs the folder of a trained network")
@@ -130,15 +143,16 @@ def _files(weights, config):
     return found[0], next((file for file in stored if "best" in file.name), stored[-1])
 
 
-def _range(values, counts, percent_black, percent_white):
+def _range(
+    values: Pixels, counts: Pixels, percent_black: float, percent_white: float
+) -> list[float]:
     """Two percentiles as numpy.percentile gives them, or the extremes where those two are one."""
     if percent_black >= percent_white:
         raise ValueError("the percentile that becomes black must be less than that for white")
     order = np.argsort(values, kind="stable")
-    values, counts = np.asarray(values)[order], np.asarray(counts)[order]
-    if np.issubdtype(values.dtype, np.floating):
-        known = ~np.isnan(values)
-        values, counts = values[known], counts[known]
+    values, counts = values[order], counts[order]
+    known = np.isfinite(values)
+    values, counts = values[known], counts[known]
     if not len(values):
         return [0.0, 1.0]
     black, white = (_percentile(values, counts, part) for part in (percent_black, percent_white))
@@ -147,7 +161,7 @@ def _range(values, counts, percent_black, percent_white):
     return [black, white] if white > black else [black, black + 1.0]
 
 
-def _percentile(values, counts, percent):
+def _percentile(values: Pixels, counts: Pixels, percent: float) -> float:
     ends = np.cumsum(counts)
     place = percent / 100 * (int(ends[-1]) - 1)
     below = math.floor(place)
@@ -155,7 +169,7 @@ def _percentile(values, counts, percent):
     return float(first) + (place - below) * (float(second) - float(first))
 
 
-def _arranged(config, image, axes, channel_idx):
+def _arranged(config: Any, image: Pixels, axes: str, channel_idx: int) -> tuple[Pixels, list[int]]:
     """The image in the order of the network's axes, and the way back for labels."""
     wanted = config.axes.replace("C", "")
     given = axes.replace("C", "")
