@@ -103,7 +103,8 @@ def _of_model(record: RunRecord, keys: list[str]) -> str:
     once = len(record.sets) == 1 and len(found) == len(samples) > 0
     number = f" ({counted(sum(found), 'object')})" if once else ""
     return (
-        f"We segmented {task[:1].lower()}{task[1:]}{where}{number} with {record.model.name} ({', '.join(details)}){_citation(keys)}, "
+        f"We segmented {task[:1].lower()}{task[1:]}{where}{number} with {record.model.name} "
+        f"({', '.join(details)}){_citation(keys)}, "
         f"run by aiod {record.aiod}{_citation([_AIOD])}."
     )
 
