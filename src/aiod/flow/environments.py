@@ -58,7 +58,6 @@ class Environment:
         start = f"{package}=="
         return next((p[len(start) :] for p in self.packages if p.startswith(start)), None)
 
-
     @property
     def python_version(self) -> str:
         """The version of its Python, as the environment's own settings say."""
