@@ -41,7 +41,7 @@ def make_cells(
             sparse=False,
         )
         turned = np.tensordot(turn, np.stack(offsets), axes=1)
-        distance = np.sqrt(sum((t / a) ** 2 for t, a in zip(turned, axes, strict=True)))
+        distance = np.linalg.norm(turned / axes.reshape(-1, *(1,) * len(shape)), axis=0)
         inside = (distance < 1) & (distance < near[box])
         near[box][inside] = distance[inside]
         labels[box][inside] = labels.max() + 1

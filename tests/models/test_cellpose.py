@@ -24,6 +24,8 @@ from aiod.flow.run import Done, run
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED
 
+pytest_plugins = ["training"]
+
 EPOCHS = "24"
 TWO_CHANNELS = {"segment_channel": 1, "nucleus_channel": 2}
 Image = NDArray[Any]

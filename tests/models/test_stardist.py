@@ -17,6 +17,8 @@ from aiod.flow.request import Request
 from aiod.flow.run import Done, run
 from aiod.registry import load
 
+pytest_plugins = ["training"]
+
 
 @pytest.fixture(scope="session")
 def flat(train: Callable[..., Path]) -> Path:

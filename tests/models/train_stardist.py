@@ -4,9 +4,12 @@ Runs inside the environment of the family stardist. FOLDER is what StarDist itse
 config.json, thresholds.json and the weights. One thread and fixed seeds.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +40,7 @@ LEARNING = {
 }
 
 
-def picture(seed: int, axes: str):
+def picture(seed: int, axes: str) -> tuple[Any, Any]:
     """An image as the axes have it, brightness from 0 to 1, and its labels."""
     if axes == "ZYX":
         image, labels = make_cells(seed, (40, 64, 64), diameter=16 + seed % 5)
@@ -66,7 +69,8 @@ def train(folder: Path, axes: str, epochs: int) -> None:
     sys.stdout.write(
         f"stardist {axes}: {epochs} epochs of {LEARNING['train_steps_per_epoch']} batches in "
         f"{time.perf_counter() - started:.0f} s, validation loss {losses[0]:.2f} -> "
-        f"{min(losses):.2f}, thresholds {model.thresholds.prob:.2f} and {model.thresholds.nms:.2f}\n"
+        f"{min(losses):.2f}, thresholds {model.thresholds.prob:.2f} and "
+        f"{model.thresholds.nms:.2f}\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Real libraries, real training: run only when asked for, `make test-models`.
+"""Fixtures for real libraries and real training: run only when asked for, `make test-models`.
 
 Each family is trained for a few minutes on synthetic cells, in its own environment, and the
 checkpoint is registered in a lab's layer; from there on everything is as users have it. What was
@@ -26,10 +26,12 @@ _REFUSES = "http://127.0.0.1:9"  # nothing listens on the port named discard
 _figures: list[str] = []
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """These tests take a quarter of an hour: they run when this folder is named."""
-    named = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
-    return None if any(path.is_relative_to(HERE) for path in named) else True
+    named = [Path(argument.partition("::")[0]).resolve() for argument in config.args]
+    if not any(path.is_relative_to(HERE) for path in named):
+        config.hook.pytest_deselected(items=[i for i in items if i.path.is_relative_to(HERE)])
+        items[:] = [item for item in items if not item.path.is_relative_to(HERE)]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
