@@ -13,7 +13,7 @@ import sys
 
 import click
 
-from aiod.cli import check, find, maintain, new, weights
+from aiod.cli import check, env, find, maintain, new, run, weights
 from aiod.errors import AiodError
 from aiod.files import reason
 from aiod.words import printable
@@ -34,6 +34,7 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
     """AI OnDemand: any segmentation model on any image, in one line.
 
     \b
+    Segment an image:    aiod run --task nuclei image.tif
     Find a model:        aiod list --task nuclei
     Read about it:       aiod show cellpose/cyto3
     Bring its weights:   aiod pull cellpose/cyto3
@@ -46,7 +47,7 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
         logging.basicConfig(level=logging.DEBUG)
 
 
-for _module in (find, weights, new, check, maintain):
+for _module in (run, find, weights, env, new, check, maintain):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

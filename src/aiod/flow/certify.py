@@ -78,6 +78,8 @@ def _agreement(job: Job, labels: Source, crop: Crop) -> tuple[float, ...]:
     box = job.frames(job.source).box(crop.frame, crop.inner, without="C")
     tiled = labels.read(box).reshape(alone.shape)
     if job.kind == "semantic":
-        return (float(np.mean([c.dice for c in evaluate_semantic(tiled, alone).classes] or [1.0])),)
+        classes = evaluate_semantic(tiled, alone)
+        return (float(np.mean([each.dice for each in classes] or [1.0])),)
     scores = evaluate_instances(tiled, alone)
-    return (scores.predicted, scores.true, scores.at(0.5).matched, scores.at(0.9).matched)
+    matched = {matching.iou: matching.matched for matching in scores.matchings}
+    return scores.objects, scores.true_objects, matched[0.5], matched[0.9]

@@ -25,6 +25,15 @@ _AHEAD = 4
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
 
+_SETTINGS = {
+    # Seconds-long pauses are a model at work in another process, not a worker in trouble.
+    "distributed.admin.tick.limit": "1h",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+_NOWHERE = "127.0.0.1:0"
+"""dask always listens for browsers: on this machine alone, on any port, with no pages to show."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,13 +54,13 @@ class Engine:
 
         self.workers = workers
         self._stop = threading.Event()
-        # Seconds-long pauses are a model at work in another process, not a worker in trouble.
-        config.set({"distributed.admin.tick.limit": "1h"})
+        config.set(_SETTINGS)
         self._cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=_THREADS,
             processes=False,
-            dashboard_address=None,
+            dashboard_address=_NOWHERE,
+            worker_dashboard_address=_NOWHERE,
             memory_limit=0,
             silence_logs="CRITICAL",
         )

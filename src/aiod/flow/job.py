@@ -42,6 +42,7 @@ class Opening:
     """How a file is opened: by its own metadata, or by what the user says of it."""
 
     path: Path
+    fingerprint: str
     axes: str | None = None
     pixel_size: tuple[tuple[str, float], ...] | None = None
 
@@ -52,7 +53,10 @@ class Opening:
 @lru_cache(maxsize=16)
 def _opened(opening: Opening) -> Source:
     size = dict(opening.pixel_size) if opening.pixel_size is not None else None
-    return open_image(opening.path, axes=opening.axes, pixel_size=size).source
+    image = open_image(
+        opening.path, axes=opening.axes, pixel_size=size, fingerprint=opening.fingerprint
+    )
+    return image.source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +103,7 @@ class Job:
 
 
 def seen_by_model(source: Source, prepared: Prepared, fit: Fit) -> Source:
-    """The chosen channels after the steps, and at the model's pixel size where that is asked for."""
+    """The chosen channels after the steps, at the model's pixel size where that is asked for."""
     factors = {axis: wanted / prepared.factors[axis] for axis, wanted in fit.factors.items()}
     return rescaled(apply(source, prepared), factors)
 
@@ -250,7 +254,8 @@ def _tile_error(job: Job, place: Place, error: ModelError) -> TileError:
     core = job.plan[place.tile].core
     ranges = zip(job.fit.spatial, core.start, core.stop, strict=True)
     where = ", ".join(f"{axis} {a}–{b}" for axis, a, b in ranges)
-    frame = f" of frame {place.frame + 1}" if job.fit.loops else ""
+    several = len(job.frames(job.source)) > 1
+    frame = f" of frame {place.frame + 1}" if several else ""
     return TileError(
         f"{job.name}, tile {place.tile + 1}{frame} ({where}): {error.what}",
         details=list(error.details),

@@ -41,7 +41,13 @@ def write_outputs(
     labels = opened.source
     image = ready.image.source
     if "overlay" in paths:
-        write_overlay(ready.source, labels, paths["overlay"], rgb=ready.image.rgb)
+        write_overlay(
+            ready.source,
+            labels,
+            paths["overlay"],
+            rgb=ready.image.rgb and not ready.fit.gray,
+            mapper=mapper,
+        )
     if "tiff" in paths:
         write_tiff(labels, paths["tiff"], most=record.objects)
     if paths.keys() & {"csv", "geojson"}:

@@ -18,7 +18,7 @@ from aiod.flow.after import parse_after
 from aiod.flow.calls import StepCall
 from aiod.flow.chain import Measured, Prepared
 from aiod.flow.environments import runner_for
-from aiod.flow.fit import GRAY, Fit, check_fit, chosen
+from aiod.flow.fit import GRAY, Fit, FitError, check_fit, chosen
 from aiod.flow.images import Image, open_image
 from aiod.flow.inputs import Sample, find_samples
 from aiod.flow.job import Opening, seen_by_model
@@ -254,6 +254,10 @@ def _ready(settled: Settled, sample: Sample) -> Ready:
     axes = sample.axes or request.axes
     size = sample.pixel_size or request.pixel_size
     image = open_image(sample.path, axes=axes, pixel_size=size)
+    if misfits := sample.misfits(image.source.sizes):
+        raise FitError(
+            f"{sample.path.name} is not what the samplesheet says of it.", details=list(misfits)
+        )
     fit = check_fit(
         image,
         settled.model.axes,
@@ -262,7 +266,8 @@ def _ready(settled: Settled, sample: Sample) -> Ready:
         rescale=request.rescale,
         link_z=request.link_z,
     )
-    opening = Opening(sample.path, axes, tuple(sorted(size.items())) if size else None)
+    known = tuple(sorted(size.items())) if size else None
+    opening = Opening(sample.path, image.fingerprint, axes, known)
     return Ready(sample, image, fit, opening)
 
 

@@ -76,12 +76,16 @@ class Done:
         return tuple(image for image in self.record.images if image.status != "done")
 
 
+def _say_nothing(_: str) -> None:
+    """What hears the sentences of a run where nobody listens."""
+
+
 def run(
     request: Request,
     registry: Registry,
     *,
     progress: Progress = silent,
-    tell: Callable[[str], None] = lambda sentence: None,
+    tell: Callable[[str], object] = _say_nothing,
     command: Sequence[str] = (),
     repeats: RepeatRecord | None = None,
 ) -> Done:

@@ -107,7 +107,7 @@ def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> Imag
 
 def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageRecord:
     """Run the tiles that are not finished, join them, and write the labels."""
-    settled, mapper = running.settled, running.engine.map
+    mapper = running.engine.map
     job = _job(running, ready, steps, work)
     _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
     blocks, failures = _run_tiles(running, job)
@@ -116,7 +116,7 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     if not failures:
         shutil.rmtree(job.folder, ignore_errors=True)
     shutil.rmtree(work / "scratch", ignore_errors=True)
-    warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(job, blocks)]
+    warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(blocks)]
     return ImageRecord(
         sample=ready.sample.name,
         set=steps.name,
@@ -287,7 +287,7 @@ def _key(key: str, ready: Ready, steps: StepSet) -> str:
     )
 
 
-def _remarks(job: Job, blocks: Mapping[Place, Block]) -> list[str]:
+def _remarks(blocks: Mapping[Place, Block]) -> list[str]:
     """What the model said of tiles: each sentence once, with the number of tiles it concerns."""
     times: dict[str, int] = {}
     for block in blocks.values():

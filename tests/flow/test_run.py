@@ -1,0 +1,540 @@
+"""Runs as a program asks for them: a toy model in a real environment, real files, real workers.
+
+The toy is exact: it labels the connected pieces above a threshold. So the oracle is
+`scipy.ndimage.label` on the whole image, whatever the tiles.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+from test_stitch import same_labels
+
+from aiod.errors import AiodError, UsageError
+from aiod.flow.labels import labels_digest, open_labels
+from aiod.flow.record import read_record
+from aiod.flow.repeat import repeat_record, request_of, verify
+from aiod.flow.request import Request
+from aiod.flow.run import Done, run
+from aiod.flow.source import Box
+from aiod.progress import Step
+from aiod.registry import load
+
+RUNNER = f'''# /// script
+# requires-python = ">=3.11"
+# dependencies = ["appose>=0.12", "numpy=={np.__version__}", "scipy>=1.14"]
+# ///
+"""Connected pieces above a threshold, and every way to go wrong."""
+
+import os
+import signal
+import time
+
+import numpy as np
+from scipy import ndimage
+
+
+def load(weights, *, config, device):
+    return None
+
+
+def survey(statistics, **params):
+    first = statistics[0]
+    return {{"median": float(np.median(np.repeat(first["values"], first["counts"])))}}
+
+
+def predict(model, image, *, axes, median, threshold=100, calls="", trouble="", while_there="",
+            most=0, above_median=False, kind="instance"):
+    if calls:
+        with open(calls, "a") as file:
+            file.write(f"{{image.shape}} {{int(image.sum())}}\\n")
+    if most and image.size > most:
+        raise MemoryError
+    if "C" in axes:
+        image = image.max(axis=axes.index("C"))
+    if trouble and os.path.exists(while_there) and (image == image.dtype.type(250)).any():
+        if trouble == "raise":
+            raise ValueError("no such cell")
+        if trouble == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if trouble == "hang":
+            time.sleep(600)
+        if trouble == "print":
+            print("no end of line", end="", flush=True)
+        if trouble == "shape":
+            return np.zeros((3, 3), np.int32)
+        if trouble == "float":
+            return image.astype(np.float64) / 3
+        if trouble == "negative":
+            return np.full(image.shape, -1)
+    mask = image > (median if above_median else threshold)
+    if kind == "semantic":
+        return mask.astype(np.uint8) + (image > 200)
+    if kind == "masks":
+        whole = np.zeros((2, *image.shape), bool)
+        whole[0], whole[1, image.shape[0] // 2 :] = True, True
+        return whole, np.array([0.5, 0.9])
+    return ndimage.label(mask, np.ones((3,) * image.ndim))[0]
+'''
+NAMES = ("threshold", "calls", "trouble", "while_there", "most", "above_median", "kind")
+VALUES: dict[str, Any] = {"threshold": 100, "most": 0, "above_median": False, "kind": "instance"}
+Image = NDArray[Any]
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for all tests here, so that the toy's environment is built once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def lab(_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A layer with the toy: versions for planes, channels, stacks, and classes."""
+    monkeypatch.setenv("AIOD_CACHE", str(_cache))
+    folder = tmp_path / "lab"
+    (folder / "manifests").mkdir(parents=True)
+    (folder / "runners").mkdir()
+    (folder / "runners" / "toy.py").write_text(RUNNER)
+
+    def version(axes: str, **metadata: Any) -> dict[str, Any]:
+        metadata = {"description": "Toys.", "halo": 6, **metadata}
+        tasks = {"nuclei": {"weights": False}}
+        return {"axes": axes, "metadata": metadata, "tasks": tasks}
+
+    manifest = {
+        "name": "Toy",
+        "short_name": "toy",
+        "metadata": {"description": "Toys.", "license": {"code": "MIT"}},
+        "versions": {
+            "plane": version("YX"),
+            "colour": version("YXC"),
+            "stack": version("ZYX"),
+            "half": version("YX", pixel_size={"value": 0.5, "unit": "micrometer"}),
+            "classes": version("YX", output="semantic"),
+        },
+        "params": [
+            {
+                "name": name,
+                "value": VALUES.get(name, ""),
+                "tooltip": "What the toy is told.",
+            }
+            for name in NAMES
+        ],
+    }
+    (folder / "manifests" / "toy.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def go(lab: Path, tmp_path: Path) -> Callable[..., Done]:
+    def go(model: str | None, *inputs: Path, out: str = "out", **options: Any) -> Done:
+        request = Request(
+            model=model and f"toy/{model}",
+            inputs=inputs,
+            out=tmp_path / out,
+            **{"workers": 2, **options},
+        )
+        return run(request, load([lab]))
+
+    return go
+
+
+def blobs(shape: tuple[int, ...], seed: int = 0, top: int = 240) -> NDArray[np.uint8]:
+    """Blobs in an image, some of them larger than a tile."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 3)
+    low, high = noise.min(), noise.max()
+    return ((noise - low) / (high - low) * top).astype(np.uint8)
+
+
+def pieces(image: Image, threshold: float = 100) -> Image:
+    labels: Image = ndimage.label(image > threshold, np.ones((3,) * image.ndim))[0]
+    return labels
+
+
+def labels_of(done: Done, number: int = 0) -> Image:
+    source = open_labels(done.folder / str(done.record.images[number].labels)).source
+    return np.squeeze(source.read(Box.whole(source.shape)))
+
+
+def save(path: Path, image: Image, axes: str, **metadata: Any) -> Path:
+    tifffile.imwrite(path, image, metadata={"axes": axes, **metadata}, ome=True)
+    return path
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> tuple[Path, Image]:
+    image = blobs((150, 130))
+    return save(
+        tmp_path / "cells.ome.tif", image, "YX", PhysicalSizeX=0.25, PhysicalSizeY=0.25
+    ), image
+
+
+def test_tiles_give_the_labels_of_the_whole_image_and_a_full_record(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    path, image = picture
+    done = go("plane", path, tile=(32, 48), certify=3, exports=("csv", "tiff", "geojson"))
+    labels = labels_of(done)
+    assert same_labels(labels, pieces(image))
+    (made,) = read_record(done.folder).images
+    assert made.status == "done"
+    assert made.objects == labels.max() == pieces(image).max()
+    assert made.plan is not None
+    assert made.plan.tiles == 15
+    assert made.labels_digest == labels_digest(open_labels(done.folder / str(made.labels)).source)
+    assert made.survey == {"median": float(np.median(image))}
+    assert made.certificate is not None
+    assert made.certificate["f1_at_0.9"] == 1.0
+    assert set(made.outputs) == {"overlay", "csv", "tiff", "geojson"}
+    assert all((done.folder / file).stat().st_size for file in made.outputs.values())
+    assert np.array_equal(np.squeeze(tifffile.imread(done.folder / made.outputs["tiff"])), labels)
+    assert any(name.startswith("scipy==") for name in done.record.environment.packages)
+    assert (done.folder / "methods.md").read_text()
+    assert (done.folder / "citations.bib").exists()
+    assert not list(done.folder.glob(".aiod/cells/nuclei/tiles*"))
+
+
+def test_the_same_request_is_answered_from_the_finished_run(
+    go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    params = {"calls": str(calls)}
+    first = go("plane", picture[0], params=params, tile=(64,))
+    number = len(lines(calls))
+    again = go("plane", picture[0], params=params, tile=(64,))
+    assert len(lines(calls)) == number == 9
+    assert (first.earlier, again.earlier) == (0, 1)
+    assert again.record.images == first.record.images
+    more = go("plane", picture[0], params=params, tile=(64,), exports=("csv",))
+    assert len(lines(calls)) == number
+    assert "csv" in more.record.images[0].outputs
+
+
+def test_an_image_that_has_changed_is_done_again(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    go("plane", picture[0])
+    other = blobs((150, 130), seed=5)
+    save(picture[0], other, "YX")
+    assert same_labels(labels_of(go("plane", picture[0])), pieces(other))
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    lab: Path, picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    request = Request(
+        model="toy/plane",
+        inputs=[picture[0]],
+        out=tmp_path / "out",
+        params={"calls": str(calls)},
+        tile=(32,),
+        workers=1,
+    )
+
+    def stop(step: Step) -> None:
+        if step.unit == "tiles" and step.done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(request, load([lab]), progress=stop)
+    finished = len(list((tmp_path / "out").glob(".aiod/cells/nuclei/tiles/*.tile")))
+    before = len(lines(calls))
+    assert 6 <= finished < 25
+    done = run(request, load([lab]))
+    assert same_labels(labels_of(done), pieces(picture[1]))
+    assert len(lines(calls)) - before == 25 - finished
+
+
+@pytest.mark.parametrize("trouble", ["raise", "kill", "shape", "float", "negative", "hang"])
+def test_a_tile_that_fails_costs_that_tile_only_and_is_tried_again(
+    go: Callable[..., Done], tmp_path: Path, trouble: str
+) -> None:
+    image = blobs((96, 96))
+    image[40:44, 40:44] = 250
+    path = save(tmp_path / "cells.ome.tif", image, "YX")
+    there, calls = tmp_path / "there", tmp_path / "calls"
+    there.touch()
+    options: dict[str, Any] = {
+        "params": {"trouble": trouble, "while_there": str(there), "calls": str(calls)},
+        "tile": (32,),
+        "timeout": 3.0,
+    }
+    done = go("plane", path, **options)
+    (made,) = done.record.images
+    assert made.status == "unfinished"
+    assert done.failed == (made,)
+    assert made.error is not None
+    assert "1 tile of 9 failed" in made.error
+    assert "cells, tile 5 (Y 32–64, X 32–64)" in made.error
+    labels = labels_of(done)
+    assert not labels[32:64, 32:64].any()
+    outside = np.ones_like(image, bool)
+    outside[32:64, 32:64] = False
+    assert np.array_equal((labels > 0)[outside], (image > 100)[outside])
+    there.unlink()
+    before = len(lines(calls))
+    mended = go("plane", path, **options)
+    assert len(lines(calls)) == before + 1
+    assert mended.record.images[0].status == "done"
+    assert same_labels(labels_of(mended), pieces(image))
+
+
+def test_what_a_model_prints_does_no_harm(go: Callable[..., Done], tmp_path: Path) -> None:
+    image = blobs((40, 40))
+    image[5, 5] = 250
+    there = tmp_path / "there"
+    there.touch()
+    path = save(tmp_path / "cells.ome.tif", image, "YX")
+    done = go("plane", path, params={"trouble": "print", "while_there": str(there)}, timeout=20.0)
+    assert same_labels(labels_of(done), pieces(image))
+
+
+def test_too_little_memory_means_smaller_tiles(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    done = go("plane", picture[0], params={"most": 4000})
+    assert same_labels(labels_of(done), pieces(picture[1]))
+    assert "memory" in " ".join(done.record.images[0].warnings)
+
+
+def test_a_survey_sees_the_whole_image(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    done = go("plane", picture[0], params={"above_median": True}, tile=(40,))
+    assert same_labels(labels_of(done), pieces(picture[1], float(np.median(picture[1]))))
+
+
+def test_one_bad_image_does_not_stop_the_others(
+    go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    content = picture[0].read_bytes()
+    (tmp_path / "broken.tif").write_bytes(content[: len(content) // 2])
+    (tmp_path / "notes.txt").write_text("no image")
+    done = go("plane", picture[0], tmp_path / "broken.tif", tmp_path / "notes.txt")
+    states = {image.sample: image.status for image in done.record.images}
+    assert states == {"cells": "done", "broken": "failed", "notes": "failed"}
+    assert all(image.error for image in done.failed)
+
+
+def test_many_images_at_once(go: Callable[..., Done], tmp_path: Path) -> None:
+    images = [blobs((40, 50), seed) for seed in range(12)]
+    paths = [save(tmp_path / f"well{n}.ome.tif", image, "YX") for n, image in enumerate(images)]
+    done = go("plane", *paths)
+    made = {image.sample: image.objects for image in done.record.images}
+    assert made == {f"well{n}": pieces(image).max() for n, image in enumerate(images)}
+
+
+def test_time_series_and_stacks_are_done_plane_by_plane(
+    go: Callable[..., Done], tmp_path: Path
+) -> None:
+    image = np.stack([np.stack([blobs((40, 60), 10 * t + z) for z in range(3)]) for t in range(2)])
+    done = go("plane", save(tmp_path / "movie.ome.tif", image, "TZYX"), tile=(25,))
+    labels = labels_of(done)
+    assert labels.shape == image.shape
+    assert len(np.unique(labels)) - 1 == labels.max() == done.record.images[0].objects
+    for t in range(2):
+        for z in range(3):
+            assert same_labels(labels[t, z], pieces(image[t, z]))
+
+
+def test_planes_are_linked_by_overlap(go: Callable[..., Done], tmp_path: Path) -> None:
+    image = np.zeros((4, 60, 60), np.uint8)
+    image[0:3, 10:30, 10:30] = 200  # one object through three planes, across a seam
+    image[2:4, 40:50, 40:50] = 200
+    image[3, 12:30, 12:30] = 200
+    image[1, 45:50, 0:5] = 200  # in one plane only
+    done = go("plane", save(tmp_path / "stack.ome.tif", image, "ZYX"), tile=(20,), link_z=True)
+    assert same_labels(labels_of(done), pieces(image))
+    assert done.record.images[0].objects == 3
+
+
+def test_a_model_for_stacks_takes_them_whole(go: Callable[..., Done], tmp_path: Path) -> None:
+    image = blobs((20, 50, 60))
+    path = save(tmp_path / "stack.ome.tif", image, "ZYX")
+    done = go("stack", path, tile=(8, 20, 20))
+    assert same_labels(labels_of(done), pieces(image))
+
+
+def test_channels_are_chosen_by_name_or_number(go: Callable[..., Done], tmp_path: Path) -> None:
+    image = np.stack([blobs((40, 50), seed) for seed in range(3)])
+    names = {"Channel": {"Name": ["DAPI", "GFP", "RFP"]}}
+    path = save(tmp_path / "three.ome.tif", image, "CYX", **names)
+    with pytest.raises(AiodError, match=r"3 channels \(DAPI, GFP and RFP\)[\s\S]*--channel DAPI"):
+        go("plane", path)
+    by_name = go("plane", path, channels=("gfp",), out="name")
+    by_number = go("plane", path, channels=("2",), out="number")
+    assert same_labels(labels_of(by_name), pieces(image[1]))
+    assert np.array_equal(labels_of(by_name), labels_of(by_number))
+    assert by_name.record.images[0].channels == ("GFP",)
+    both = go("colour", path, channels=("RFP", "DAPI"), out="both")
+    assert same_labels(labels_of(both), pieces(image[[0, 2]].max(axis=0)))
+
+
+def test_a_colour_picture_can_be_taken_as_gray(go: Callable[..., Done], tmp_path: Path) -> None:
+    from PIL import Image as Picture
+
+    image = np.stack([blobs((40, 50), seed) for seed in range(3)], axis=-1)
+    Picture.fromarray(image).save(tmp_path / "tissue.png")
+    with pytest.raises(AiodError, match=r"red, green and blue[\s\S]*--channel gray"):
+        go("plane", tmp_path / "tissue.png")
+    done = go("plane", tmp_path / "tissue.png", channels=("gray",))
+    gray = np.rint(image @ np.array([0.2125, 0.7154, 0.0721], np.float32)).astype(np.uint8)
+    assert same_labels(labels_of(done), pieces(gray))
+
+
+def test_masks_come_back_at_full_size_after_rescaling(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    path, image = picture
+    done = go("half", path, rescale=True, tile=(40,))
+    labels = labels_of(done)
+    assert labels.shape == image.shape
+    assert done.record.images[0].plan is not None
+    assert done.record.images[0].plan.shape == (75, 65)
+    smooth = image > 100
+    assert ((labels > 0) == smooth).mean() > 0.95
+    plain = go("half", path, out="plain")
+    assert any("--rescale" in warning for warning in plain.record.images[0].warnings)
+
+
+def test_sets_of_steps_give_a_result_each(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    before = ("raw=none", "small=downsample:factor=2", "soft=gaussian:sigma=2")
+    done = go("plane", picture[0], before=before, after=("min_size:30",), tile=(32,))
+    assert [image.set for image in done.record.images] == [
+        "nuclei-raw",
+        "nuclei-small",
+        "nuclei-soft",
+    ]
+    raw = pieces(picture[1])
+    kept = np.isin(raw, np.flatnonzero(np.bincount(raw.ravel()) >= 30)) & (raw > 0)
+    assert same_labels(labels_of(done), np.where(kept, raw, 0))
+    assert labels_of(done, 1).shape == picture[1].shape
+    assert sorted(p.name for p in (done.folder / "cells.ome.zarr" / "labels").iterdir()) == [
+        "nuclei-raw",
+        "nuclei-small",
+        "nuclei-soft",
+        "zarr.json",
+    ]
+
+
+def test_classes_are_cropped_to_their_tiles(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    done = go("classes", picture[0], params={"kind": "semantic"}, tile=(32,))
+    expected = (picture[1] > 100).astype(int) + (picture[1] > 200)
+    assert np.array_equal(labels_of(done), expected)
+    assert done.record.images[0].objects is None
+
+
+def test_of_overlapping_masks_the_one_with_the_higher_score_has_the_pixel(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    done = go("plane", picture[0], params={"kind": "masks"})
+    assert labels_of(done).max() == 2
+    assert len(np.unique(labels_of(done)[75:])) == 1
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((50, 40), np.uint16),
+        np.full((1, 1), 7, np.uint8),
+        np.full((1, 90), 200, np.uint8),
+        blobs((50, 40)).astype(np.int16) - 50,
+        blobs((50, 40)).astype(np.uint16) * 16,  # 12 bits
+        blobs((50, 40)).astype(np.float32),
+        blobs((50, 40)).astype(np.float64),
+        np.where(blobs((50, 40)) > 150, np.nan, blobs((50, 40)).astype(np.float32)),
+    ],
+    ids=["black", "one pixel", "one line", "signed", "12 bit", "float32", "float64", "nan"],
+)
+def test_unusual_pixels_are_segmented_like_any_others(
+    go: Callable[..., Done], tmp_path: Path, image: Image
+) -> None:
+    tifffile.imwrite(tmp_path / "odd.tif", image)
+    done = go("plane", tmp_path / "odd.tif", tile=(16,))
+    expected = pieces(np.nan_to_num(image, nan=0.0))
+    assert same_labels(labels_of(done).reshape(image.shape), expected)
+
+
+def test_a_folder_with_another_run_is_left_alone(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    done = go("plane", picture[0])
+    record = (done.folder / "run.json").read_bytes()
+    with pytest.raises(UsageError, match="holds another run"):
+        go("plane", picture[0], params={"threshold": 50})
+    assert (done.folder / "run.json").read_bytes() == record
+
+
+def test_a_folder_in_use_by_another_run_is_left_alone(
+    go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    from filelock import FileLock
+
+    (tmp_path / "out" / ".aiod").mkdir(parents=True)
+    with FileLock(tmp_path / "out" / ".aiod" / "lock"), pytest.raises(UsageError, match="in use"):
+        go("plane", picture[0])
+
+
+def test_a_run_without_a_folder_gets_one_of_its_own(
+    lab: Path, picture: tuple[Path, Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = run(Request(model="toy/plane", inputs=[picture[0]]), load([lab]))
+    same = run(Request(model="toy/plane", inputs=[picture[0]]), load([lab]))
+    other = run(Request(model="toy/plane", inputs=[picture[0]], halo=(9,)), load([lab]))
+    assert one.folder == same.folder != other.folder
+    assert one.folder.parent == Path("aiod-out")
+
+
+def test_a_run_is_repeated_from_its_record_alone(
+    go: Callable[..., Done], lab: Path, picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    first = go(
+        "half",
+        picture[0],
+        params={"threshold": 120},
+        before=("soft=gaussian:sigma=1", "raw=none"),
+        after=("min_size:5",),
+        rescale=True,
+        tile=(50,),
+    )
+    request = request_of(first.record, out=tmp_path / "again")
+    again = run(
+        request, load([lab]), repeats=repeat_record(first.record, first.folder / "run.json")
+    )
+    assert again.record.request == first.record.request
+    assert {verdict.state for verdict in verify(again.folder)} == {"same"}
+    level = again.folder / str(again.record.images[0].labels) / "0"
+    shutil.rmtree(level / "c")
+    states = {verdict.set: verdict.state for verdict in verify(again.folder)}
+    assert states == {"nuclei-raw": "changed", "nuclei-soft": "same"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(tmp_path: Path) -> Iterator[None]:
+    """After a run, no process of a model is left."""
+    import psutil
+
+    yield
+    left = [
+        p for p in psutil.Process().children(recursive=True) if "inside.py" in " ".join(p.cmdline())
+    ]
+    assert not left
