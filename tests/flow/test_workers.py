@@ -477,7 +477,7 @@ def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
         ("sys.exit(3)", r"ended its process with sys.exit\(3\)"),
         ("sys.exit('no GPU')", r"sys.exit\('no GPU'\)"),
         ("os._exit(4)", "ended with exit code 4"),
-        ("os.closerange(3, 99)", "ended with exit code 1"),  # the protocol's files among them
+        ("os.closerange(3, 99)", "was killed by SIGTERM"),  # the protocol's files among them
         ("os._exit(0)", "ended with exit code 0"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by SIGKILL"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV"),
@@ -748,6 +748,8 @@ def test_no_orphan_and_no_memory_is_left_however_the_host_ends(
     toy_environment: Environment, tmp_path: Path, then: str, code: int
 ) -> None:
     before = shared_memory()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     runner = tmp_path / "toy.py"
     runner.write_text(
         "import time\ndef load(w, *, config, device): pass\n"
@@ -756,11 +758,16 @@ def test_no_orphan_and_no_memory_is_left_however_the_host_ends(
     words = ["-W", "error", "-c", HOST, str(toy_environment.python), str(runner), then]
     with (tmp_path / "stderr").open("wb") as stderr:
         host = subprocess.run(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=stderr, timeout=60
+            [sys.executable, *words],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            timeout=60,
         )
     assert host.returncode == code
     assert is_gone(int(host.stdout.split()[0]))
     assert shared_memory() == before
+    assert list(scratch.iterdir()) == []
     told = (tmp_path / "stderr").read_text()
     assert "leaked" not in told
     assert "Warning" not in told

@@ -362,6 +362,7 @@ def _take_the_streams() -> None:
                 speaks.write(" ".join(map(str, words)) + "\n")
                 speaks.flush()
         except OSError:  # nobody will ever hear of this process again
+            _take_along()
             os._exit(1)
 
     # Names of a module come before the builtin ones, for that module alone.
@@ -375,7 +376,7 @@ def _take_the_process() -> None:
     """Be out of reach of the host's terminal, and at its end take everything along."""
     if hasattr(os, "setsid"):
         os.setsid()
-        atexit.register(_end_children)
+    atexit.register(_take_along)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
@@ -393,19 +394,20 @@ def _leave() -> None:
 
     def end() -> None:
         time.sleep(_SECONDS_TO_LEAVE)
-        shutil.rmtree(os.environ.get("AIOD_SCRATCH", ""), ignore_errors=True)
-        if hasattr(os, "killpg"):
-            os.killpg(0, signal.SIGKILL)
+        _take_along()
         os._exit(1)
 
     threading.Thread(target=end, name="aiod-end", daemon=True).start()
     jobs.put(None)
 
 
-def _end_children() -> None:
+def _take_along() -> None:
+    """Remove the folder this process works in, and end what the model has started."""
     shutil.rmtree(os.environ.get("AIOD_SCRATCH", ""), ignore_errors=True)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.killpg(0, signal.SIGTERM)
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ValueError):  # not in the main thread: it ends with the others
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 def main() -> None:
