@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -367,6 +369,38 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(tmp_path: Path) -> No
         scratch=tmp_path,
     )
     assert seen == [1] * 4
+    assert not list(tmp_path.iterdir())
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from aiod.errors import AiodError
+from aiod.flow.after import apply_after, parse_after
+from aiod.flow.source import Source
+from aiod.flow.tiling import Plan
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+labels = np.random.default_rng(0).integers(0, 99, (100, 100))
+source = Source("YX", labels.shape, labels.dtype, lambda box: labels[box.slices])
+try:
+    apply_after(source, [parse_after("components")], spatial="YX",
+        plan=Plan((100, 100), (100, 100), (0, 0)), write=print, scratch=Path(sys.argv[2]))
+except AiodError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("limit", "folder"), [(10, "."), (2000, "."), (10**6, "missing")])
+def test_a_full_disk_is_a_sentence(limit: int, folder: str, tmp_path: Path) -> None:
+    scratch = tmp_path / folder
+    found = subprocess.run(
+        [sys.executable, "-c", FULL, str(limit), str(scratch)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"cannot keep what they are at in {scratch}" in found.stdout
     assert not list(tmp_path.iterdir())
 
 

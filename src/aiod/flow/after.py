@@ -43,6 +43,7 @@ from aiod.flow.tables import (
     keep,
     objects_of,
     read_array,
+    space_in,
     tally,
     together,
 )
@@ -199,7 +200,9 @@ def apply_after(
     cut = Cut(labels.shape, spatial, plan)
     if labels.axes[-len(spatial) :] != spatial or labels.shape[len(cut.lead) :] != plan.shape:
         raise ValueError(f"{spatial} of {plan.shape} in labels of {labels.axes}, {labels.shape}")
-    with tempfile.TemporaryDirectory(prefix="aiod-labels-", dir=scratch) as folder:
+    with space_in(scratch or Path(tempfile.gettempdir())):
+        temporary = tempfile.TemporaryDirectory(prefix="aiod-labels-", dir=scratch)
+    with temporary as folder:
         objects = objects_of(labels, cut, Path(folder), mapper)
         for call in calls:
             objects = AFTER[call.name].function(objects, **call.params)

@@ -135,7 +135,7 @@ class Objects:
     def array(self, name: str) -> zarr.Array[Any]:
         """A new array on disk for something about each pixel, a chunk a tile."""
         cut, number = self.cut, len(list(self.scratch.iterdir()))
-        with _space(self.scratch):
+        with space_in(self.scratch):
             return zarr.create_array(
                 self.scratch / f"{number}-{name}",
                 shape=cut.shape,
@@ -146,7 +146,7 @@ class Objects:
 
 
 @contextlib.contextmanager
-def _space(folder: Path) -> Iterator[None]:
+def space_in(folder: Path) -> Iterator[None]:
     """Says in a sentence that there is no room on disk."""
     try:
         yield
@@ -159,7 +159,7 @@ def _space(folder: Path) -> Iterator[None]:
 
 def keep(array: zarr.Array[Any], box: Box, pixels: Pixels) -> None:
     """Write a tile of an array of ours. Raises AiodError (a full disk, …)."""
-    with _space(Path(str(array.store_path))):
+    with space_in(Path(str(array.store_path).removeprefix("file://"))):
         array[box.slices] = pixels.reshape(box.shape)
 
 
