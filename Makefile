@@ -19,7 +19,8 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/registry.py docs/benchmarks.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python benchmarks/write.py docs/benchmarks.md
 
 # What is written by programs: schema.json for editors, docs/schema.md and pictures for people.
 generated: $(VENV)/dev.stamp

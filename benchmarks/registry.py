@@ -1,6 +1,6 @@
 """How quick the registry is, beside the package aiod-registry 0.2: ratios measured in one run.
 
-    python benchmarks/registry.py [docs/benchmarks.md]
+    python benchmarks/registry.py
 
 Every figure is the median over whole processes that take turns, so that a machine whose speed
 drifts slows both sides alike, and all files were read just before. The 10,000 manifests are
@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from figures import Figure
 
 MANIFESTS = 10_000
 SMALLER = 2_500
@@ -49,29 +49,10 @@ print(json.dumps([seconds, peak, count]))
 """
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A median ratio, what it must not exceed, and the absolute medians that it comes from."""
-
-    name: str
-    ratio: float
-    limit: float
-    ours: str
-    theirs: str
-
-    def row(self) -> str:
-        verdict = "yes" if self.ratio <= self.limit else "**no**"
-        return (
-            f"| {self.name} | {self.ours} | {self.theirs} | {self.ratio:.2f} "
-            f"| {self.limit:.2f} | {verdict} |"
-        )
-
-
-def main() -> None:
-    figures = [*starts(), *loads()]
-    print(text := report(figures))
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text, encoding="utf-8")
+def figures() -> Iterator[Figure]:
+    """Every figure of the registry."""
+    yield from starts()
+    yield from loads()
 
 
 def starts() -> Iterator[Figure]:
@@ -213,22 +194,6 @@ def median_of(pairs: list[tuple[float, float]]) -> tuple[float, float]:
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def report(figures: list[Figure]) -> str:
-    machine = f"{os.cpu_count()} shared cores, Python {platform.python_version()}"
-    lines = [
-        "# Benchmarks",
-        "",
-        "Written by `make bench`. Ratios are medians over processes that take turns on one",
-        f"machine; the seconds are that machine's ({machine}) and mean little elsewhere.",
-        "",
-        "## The registry, beside aiod-registry 0.2 (`python benchmarks/registry.py`)",
-        "",
-        "| what | ours | theirs | ratio | at most | holds |",
-        "|---|---|---|---|---|---|",
-        *(figure.row() for figure in figures),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 if __name__ == "__main__":
-    main()
+    for figure in figures():
+        print(figure.row(), flush=True)

@@ -152,7 +152,7 @@ def blobs(shape: tuple[int, ...], seed: int = 0, top: int = 240) -> NDArray[np.u
     """Blobs in an image, some of them larger than a tile."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 3)
     low, high = noise.min(), noise.max()
-    return ((noise - low) / (high - low) * top).astype(np.uint8)
+    return np.asarray((noise - low) / (high - low) * top).astype(np.uint8)
 
 
 def pieces(image: Image, threshold: float = 100) -> Image:
@@ -529,12 +529,12 @@ def test_a_run_is_repeated_from_its_record_alone(
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(tmp_path: Path) -> Iterator[None]:
+def _nothing_left() -> Iterator[None]:
     """After a run, no process of a model is left."""
     import psutil
 
     yield
-    left = [
-        p for p in psutil.Process().children(recursive=True) if "inside.py" in " ".join(p.cmdline())
-    ]
+    children = psutil.Process().children(recursive=True)
+    workers = [each for each in children if "inside.py" in " ".join(each.cmdline())]
+    _, left = psutil.wait_procs(workers, timeout=5)
     assert not left

@@ -85,7 +85,8 @@ def run(targets: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) 
       aiod run stardist/2D_versatile_fluo --samplesheet samples.csv
 
     `aiod show MODEL` explains a model's parameters. Steps have parameters too:
-    --pre clahe:clip_limit=0.02 --pre downsample:factor=2 --post min_size:pixels=50.
+    --pre clahe:clip_limit=5 --pre downsample:factor=2 --post min_size:50
+    (`aiod steps` lists them).
     Named sets of steps give a result each: --pre raw=none --pre soft=gaussian:sigma=2.
     """
     from aiod.flow.run import run as run_flow
@@ -181,6 +182,28 @@ def view(record: Path, sample: str | None) -> None:
     from aiod.flow.view import view_run
 
     view_run(record, sample)
+
+
+@click.command()
+@json_option
+def steps(as_json: bool) -> None:
+    """List the steps before (--pre) and after (--post) a model, with their parameters.
+
+    Example: aiod steps
+    """
+    from aiod.flow.stepforms import forms
+
+    found = forms()
+    if as_json:
+        print_json(found)
+        return
+    for option, group in found.items():
+        for name, form in group.items():
+            click.echo(f"{option} {name}   {form['does']}")
+            for entry in form["parameters"]:
+                default = "" if entry["default"] is None else f"={entry['default']}"
+                click.echo(f"      {entry['name']}{default}   {entry['text']}")
+        click.echo()
 
 
 def _request(targets: tuple[str, ...], options: Mapping[str, Any]) -> Request:
@@ -297,4 +320,4 @@ def _watched(*, show: bool) -> Iterator[tuple[Progress, Any]]:
         raise click.exceptions.Exit(STOPPED) from None
 
 
-COMMANDS = (run, rerun, verify, view)
+COMMANDS = (run, steps, rerun, verify, view)

@@ -71,9 +71,12 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        _MODELS.close({str(worker.id) for worker in self._cluster.workers.values()})
+        workers = {str(worker.id) for worker in self._cluster.workers.values()}
+        _MODELS.close(workers)
         self._client.close(timeout=5)
         self._cluster.close(timeout=5)
+        _MODELS.close(workers)  # one that a tile was just starting
+        _MODELS.forget(workers)
 
     def stop(self) -> None:
         """Let every `map` under way end with :class:`Stopped`."""
@@ -168,9 +171,13 @@ class _Models:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
+        self._closed: set[str] = set()
 
     def get(self, key: tuple[str, WorkerSpec]) -> tuple[Worker, threading.Lock]:
+        """Raises Stopped where the dask worker is ending: a tile that lost its model stays lost."""
         with self._lock:
+            if key[0] in self._closed:
+                raise Stopped
             if key not in self._found:
                 self._found[key] = (Worker(key[1]), threading.Lock())
             return self._found[key]
@@ -178,10 +185,15 @@ class _Models:
     def close(self, of: set[str]) -> None:
         """End the processes of some dask workers, also in the middle of a tile."""
         with self._lock:
-            keys = [key for key in self._found if key[0] in of]
-            workers = [self._found.pop(key)[0] for key in keys]
-        for worker in workers:
+            self._closed |= of
+            found = [worker for key, (worker, _) in self._found.items() if key[0] in of]
+        for worker in found:
             worker.close()
+
+    def forget(self, of: set[str]) -> None:
+        """Let go of the models of dask workers that have ended."""
+        with self._lock:
+            self._found = {key: item for key, item in self._found.items() if key[0] not in of}
 
 
 _MODELS = _Models()
@@ -192,6 +204,8 @@ def model_of(spec: WorkerSpec) -> Iterator[Worker]:
     """The model process of the dask worker that runs the calling task, for one caller at a time."""
     from distributed import get_worker
 
-    worker, lock = _MODELS.get((str(get_worker().id), spec))
+    key = (str(get_worker().id), spec)
+    worker, lock = _MODELS.get(key)
     with lock:
+        _MODELS.get(key)  # it may have been closed while this caller waited for its turn
         yield worker
