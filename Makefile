@@ -7,9 +7,9 @@ BIN := $(VENV)/bin
 .PHONY: demo test bench generated format clean
 
 demo: $(VENV)/demo.stamp
-	$(BIN)/aiod list --task nuclei
-	$(BIN)/aiod show cellpose/cyto3
-	$(BIN)/aiod validate --quiet
+	rm -rf demo
+	$(BIN)/aiod run --task nuclei src/aiod/samples/nuclei_2d.ome.tif --out demo
+	$(BIN)/aiod eval demo/nuclei_2d.ome.zarr src/aiod/samples/nuclei_2d_truth.ome.tif
 
 test: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
@@ -34,11 +34,11 @@ format: $(VENV)/dev.stamp
 	$(BIN)/aiod fmt src/aiod
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) demo
 
 $(VENV)/demo.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[run]'
 	touch $@
 
 $(VENV)/dev.stamp: pyproject.toml

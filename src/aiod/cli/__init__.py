@@ -13,7 +13,7 @@ import sys
 
 import click
 
-from aiod.cli import check, env, find, maintain, new, run, weights
+from aiod.cli import check, env, evaluate, find, maintain, new, run, weights
 from aiod.errors import AiodError
 from aiod.files import reason
 from aiod.words import printable
@@ -47,7 +47,7 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
         logging.basicConfig(level=logging.DEBUG)
 
 
-for _module in (run, find, weights, env, new, check, maintain):
+for _module in (run, evaluate, find, weights, env, new, check, maintain):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import zarr
 
-from aiod.flow.after import apply_after
 from aiod.flow.blocks import Block
 from aiod.flow.calls import StepCall
 from aiod.flow.job import Job, Place, Written, match_tile, places_of
@@ -99,6 +98,8 @@ def finish(
             pass
         labels = labels_source(target, axes, pixel_size)
     if after:
+        from aiod.flow.after import apply_after
+
         frame = Plan(
             tuple(labels.sizes[axis] for axis in spatial),
             tuple(plan.tile[axes.index(axis)] for axis in spatial),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from aiod.flow.workers import Worker, WorkerSpec
+from aiod.flow.workers import ModelError, Worker, WorkerSpec
 
 _THREADS = 2
 _AHEAD = 4
@@ -48,7 +48,10 @@ class Engine:
     `map` and `unordered` may be called from several threads at once.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, spec: WorkerSpec) -> None:
+        # A model takes as long to load as dask to import, in a process of its own.
+        self._spec = spec
+        _MODELS.warm(spec)
         from dask import config
         from distributed import Client, LocalCluster
 
@@ -76,7 +79,7 @@ class Engine:
         self._client.close(timeout=5)
         self._cluster.close(timeout=5)
         _MODELS.close(workers)  # one that a tile was just starting
-        _MODELS.forget(workers)
+        _MODELS.forget(workers, self._spec)
 
     def stop(self) -> None:
         """Let every `map` under way end with :class:`Stopped`."""
@@ -172,6 +175,16 @@ class _Models:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
         self._closed: set[str] = set()
+        self._warm: dict[WorkerSpec, tuple[Worker, threading.Thread]] = {}
+
+    def warm(self, spec: WorkerSpec) -> None:
+        """Begin to load a model before there is a dask worker to ask for it."""
+        worker = Worker(spec)
+        thread = threading.Thread(target=_load, args=[worker], daemon=True)
+        with self._lock:
+            if spec not in self._warm:
+                self._warm[spec] = (worker, thread)
+                thread.start()
 
     def get(self, key: tuple[str, WorkerSpec]) -> tuple[Worker, threading.Lock]:
         """Raises Stopped where the dask worker is ending: a tile that lost its model stays lost."""
@@ -179,7 +192,10 @@ class _Models:
             if key[0] in self._closed:
                 raise Stopped
             if key not in self._found:
-                self._found[key] = (Worker(key[1]), threading.Lock())
+                worker, thread = self._warm.pop(key[1], (Worker(key[1]), None))
+                self._found[key] = (worker, threading.Lock())
+                if thread is not None:
+                    thread.join()
             return self._found[key]
 
     def close(self, of: set[str]) -> None:
@@ -190,10 +206,19 @@ class _Models:
         for worker in found:
             worker.close()
 
-    def forget(self, of: set[str]) -> None:
-        """Let go of the models of dask workers that have ended."""
+    def forget(self, of: set[str], spec: WorkerSpec) -> None:
+        """Let go of the models of dask workers that have ended, and of one that none asked for."""
+        worker, thread = self._warm.pop(spec, (None, None))
+        if worker is not None and thread is not None:
+            thread.join()
+            worker.close()
         with self._lock:
             self._found = {key: item for key, item in self._found.items() if key[0] not in of}
+
+
+def _load(worker: Worker) -> None:
+    with contextlib.suppress(ModelError):  # whoever asks it for a tile hears of it
+        worker.load()
 
 
 _MODELS = _Models()

@@ -73,7 +73,9 @@ def check_fit(
             "ZYX" if source.sizes.get("Z", 1) > 1 else "YX"
         )
         notes.append(f"The model does not say which axes it takes; it is given {axes}.")
-    misfits += [_lacks(axis, source) for axis in axes if axis in "TZ" and axis not in source.axes]
+    misfits += [
+        _lacks(axis, source) for axis in axes if axis in "TZ" and source.sizes.get(axis, 1) == 1
+    ]
     loops = "".join(axis for axis in source.axes if axis not in axes and axis != "C")
     picked, gray = _pick(image, "C" in axes, channels, misfits)
     factors = _factors(source, axes, metadata, rescale, misfits, notes)
@@ -122,16 +124,20 @@ def model_view(pixels: Pixels, axes: str, fit: Fit) -> Pixels:
 
 
 def _lacks(axis: str, source: Source) -> str:
-    what = "stacks of planes (axis Z)" if axis == "Z" else "time series (axis T)"
-    others = "".join(a for a in source.axes if a in "TZ" and source.sizes[a] > 1)
+    stack = axis == "Z"
+    what = "stacks of planes (axis Z)" if stack else "time series (axis T)"
+    others = [other for other in source.axes if other in "TZ" and source.sizes[other] > 1]
     if others:
-        right = source.axes.replace(others[0], axis)
-        return (
-            f"The model takes {what}; the image has axes {source.axes}. "
-            f"If its {others[0]} is {axis} in truth: --axes {right}"
+        right = "".join(
+            axis if a == others[0] else a for a in source.axes if a == others[0] or a != axis
         )
-    model = "`aiod list --axes YX` shows models for planes"
-    return f"The model takes {what}; the image has axes {source.axes} only. {model}."
+        return (
+            f"The model takes {what}; the image has {source.sizes[others[0]]} along "
+            f"{others[0]} and none along {axis}. If that is {axis} in truth: --axes {right}"
+        )
+    one = "one plane" if stack else "one time point"
+    hint = "`aiod list --axes YX` shows models for planes." if stack else ""
+    return f"The model takes {what}; the image has {one}. {hint}".rstrip()
 
 
 def _pick(

@@ -14,7 +14,6 @@ from typing import Any
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import read_bytes
-from aiod.flow.after import parse_after
 from aiod.flow.calls import StepCall
 from aiod.flow.chain import Measured, Prepared
 from aiod.flow.environments import runner_for
@@ -208,7 +207,7 @@ def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[S
             label, step = _split_name(text)
             group = common if label is None else named.setdefault(label, {True: [], False: []})
             if step != "none":
-                group[is_before].append(parse_step(step) if is_before else parse_after(step))
+                group[is_before].append(_parse(step, is_before=is_before))
     if not named:
         return (StepSet(name, tuple(common[True]), tuple(common[False])),)
     return tuple(
@@ -219,6 +218,14 @@ def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[S
         )
         for label, group in named.items()
     )
+
+
+def _parse(step: str, *, is_before: bool) -> StepCall:
+    if is_before:
+        return parse_step(step)
+    from aiod.flow.after import parse_after  # brings scipy, which most runs need later or never
+
+    return parse_after(step)
 
 
 def _split_name(text: str) -> tuple[str | None, str]:

@@ -22,7 +22,6 @@ from aiod.flow.devices import choose_device
 from aiod.flow.engine import Engine
 from aiod.flow.environments import Environment, environment_for
 from aiod.flow.inputs import Sample
-from aiod.flow.methods import bibtex_of, methods_of
 from aiod.flow.record import (
     FILE_NAME,
     EnvironmentRecord,
@@ -154,9 +153,11 @@ def run(
         if waiting:
             workers = settled.profile.worker_count(device, request.workers)
             spec = _worker_spec(settled, environment, weights, device, workers)
-            with Engine(workers) as engine:
+            with Engine(workers, spec) as engine:
                 _segment_all(Running(settled, engine, spec, folder, key, progress), waiting, keep)
         record = keep()
+        from aiod.flow.methods import bibtex_of, methods_of
+
         write_atomically(folder / "methods.md", methods_of(record, registry))
         write_atomically(folder / "citations.bib", bibtex_of(record, registry))
     return Done(folder, record, earlier)

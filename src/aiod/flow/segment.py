@@ -25,7 +25,6 @@ from aiod.errors import AiodError
 from aiod.files import read_text, write_atomically
 from aiod.flow.assemble import finish, join_tiles, temporary_array
 from aiod.flow.blocks import Block
-from aiod.flow.certify import certify
 from aiod.flow.chain import measure_steps
 from aiod.flow.engine import Engine, model_of
 from aiod.flow.histogram import Histogram, histograms
@@ -37,7 +36,6 @@ from aiod.flow.labels import (
     labels_digest,
     open_labels,
 )
-from aiod.flow.outputs import write_outputs
 from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
 from aiod.flow.request import Ready, Settled, StepSet, plan_of
 from aiod.flow.workers import WorkerSpec
@@ -78,6 +76,9 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         started = time.monotonic()
         record = _masks(running, ready, steps, work)
         record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+    # What comes after the tiles is imported after them, so that the first comes soon.
+    from aiod.flow.outputs import write_outputs
+
     record = write_outputs(
         record,
         ready,
@@ -239,6 +240,8 @@ def _labels(
     joined = join_tiles(job, blocks, store, link_z=settled.request.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
+        from aiod.flow.certify import certify
+
         certificate = certify(job, joined.labels, settled.request.certify, mapper)
     objects = joined.objects
     if not direct:

@@ -28,14 +28,16 @@ def view_run(path: Path, sample: str | None = None) -> None:
     images = shown_images(record.images, sample)
     try:
         import napari
-    except ImportError as error:
+        import napari.qt  # which napari alone can do without, and a window cannot
+
+        viewer = napari.Viewer(title=f"aiod: {images[0].sample}")
+    except ImportError as error:  # napari itself, or the window system it needs
         picture = images[0].outputs.get("overlay")
         raise UsageError(
             "napari is not installed here, so there is no window to open.",
             details=[f"a picture of the result: {folder / picture}"] if picture else None,
             hint='pip install "napari[all]"',
         ) from error
-    viewer = napari.Viewer(title=f"aiod: {images[0].sample}")
     for layer in layers_of(images, folder):
         getattr(viewer, f"add_{layer.pop('kind')}")(**layer)
     napari.run()

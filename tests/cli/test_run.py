@@ -1,0 +1,185 @@
+"""aiod run and its sisters as a person types them, with the model that is shipped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+ROOT = Path(__file__).parents[2]
+AIOD = str(Path(sys.executable).with_name("aiod"))
+NUCLEI = ROOT / "src" / "aiod" / "samples" / "nuclei_2d.ome.tif"
+TRUTH = ROOT / "src" / "aiod" / "samples" / "nuclei_2d_truth.ome.tif"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def world(cache: Path, tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "AIOD_CACHE": str(cache), "COLUMNS": "160"}
+
+
+@pytest.fixture
+def aiod(world: dict[str, str], tmp_path: Path) -> Any:
+    def aiod(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [AIOD, *map(str, words)], env=world, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr + done.stdout
+        assert "Traceback" not in done.stderr
+        return done
+
+    return aiod
+
+
+def test_from_an_image_to_masks_to_their_score(aiod: Any, tmp_path: Path) -> None:
+    done = aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--export", "csv", "--tile", "200")
+    assert "nuclei_2d: 9/9 tiles" in done.stderr
+    for words in ("Objects", "out/nuclei_2d_nuclei.png", "run.json", "aiod view out"):
+        assert words in done.stdout
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["model"]["id"] == "classical/otsu-watershed/nuclei"
+    scores = json.loads(aiod("eval", "out/nuclei_2d.ome.zarr", TRUTH, "--json").stdout)
+    first = json.dumps(scores)
+    assert "0.8" in first
+    again = aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--export", "csv", "--tile", "200")
+    assert "finished before" in again.stdout
+
+
+def test_json_for_scripts(aiod: Any) -> None:
+    done = aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--json")
+    record = json.loads(done.stdout)
+    assert record["images"][0]["objects"] > 100
+    assert done.stderr == ""
+
+
+def test_a_dry_run_shows_the_tiles_and_runs_nothing(aiod: Any, tmp_path: Path) -> None:
+    done = aiod("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--halo", "40", "--dry-run")
+    assert "16 tiles" in done.stdout
+    assert "40 × 40" in done.stdout
+    plan = json.loads(
+        aiod("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--dry-run", "--json").stdout
+    )
+    assert plan["rows"][0]["tiles"] == 16
+    assert plan["rows"][0]["memory"] > 0
+    assert list(tmp_path.glob("*out*")) == []
+
+
+def test_a_run_is_repeated_and_verified(aiod: Any, tmp_path: Path) -> None:
+    aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--post", "min_size:50", "--tile", "200")
+    aiod("rerun", "out/run.json", "-o", "again")
+    assert "same" in aiod("verify", "again").stdout
+    aiod("run", "--task", "nuclei", NUCLEI, "-o", "other", "--post", "min_size:500")
+    assert "objects instead of" in aiod("verify", "other", "out/run.json", code=1).stdout
+    aiod("rerun", "out/run.json", "-o", "out", code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "Which model, and which images?"),
+        (["run", "classical/otsu-watershed/nuclei"], "Which images?"),
+        (["run", "--task", "nucleus", NUCLEI], 'did you mean "nuclei"?'),
+        (["run", "--task", "er", NUCLEI], "no default model for the task"),
+        (["run", "clasical/otsu-watershed", NUCLEI], "did you mean classical?"),
+        (["run", "sam/vit_h", NUCLEI], "sam"),
+        (["run", "--task", "nuclei", "nothing.tif"], "nothing.tif does not exist"),
+        (["run", "--task", "nuclei", NUCLEI, "--param", "diametre=3"], "did you mean diameter?"),
+        (["run", "--task", "nuclei", NUCLEI, "--param", "diameter"], "--param diameter=30"),
+        (["run", "--task", "nuclei", NUCLEI, "--pre", "clahee"], "did you mean clahe?"),
+        (["run", "--task", "nuclei", NUCLEI, "--tile", "big"], "--tile big is no size"),
+        (["run", "--task", "nuclei", NUCLEI, "--profile", "moon"], "one of local"),
+        (["run", "--task", "nuclei", NUCLEI, "--device", "tpu"], "is no device"),
+        (["run", "--task", "nuclei", NUCLEI, "--pixel-size", "wide"], "wide"),
+        (["run", "--task", "nuclei", NUCLEI, "-o", "/proc/out"], "cannot be written"),
+        (["rerun", "nothing.json"], "nothing.json"),
+        (["verify", "nothing.json"], "nothing.json"),
+        (["view", "nothing.json"], "nothing.json"),
+    ],
+)
+def test_a_mistake_is_a_sentence(aiod: Any, words: list[object], said: str) -> None:
+    done = aiod(*words, code=1)
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_one_bad_image_of_a_batch_is_told_and_the_others_are_done(
+    aiod: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    pixels = tifffile.imread(NUCLEI)
+    for number in range(3):
+        tifffile.imwrite(folder / f"w{number}.tif", pixels[:100, 100 * number : 100 * number + 90])
+    content = (folder / "w1.tif").read_bytes()
+    (folder / "w1.tif").write_bytes(content[: len(content) // 3])
+    done = aiod("run", "--task", "nuclei", folder, "-o", "out", code=1)
+    assert "w1" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.png")) == [
+        "w0_nuclei.png",
+        "w2_nuclei.png",
+    ]
+
+
+def test_a_samplesheet_names_images_and_their_channels(aiod: Any, tmp_path: Path) -> None:
+    pixels = tifffile.imread(NUCLEI).reshape(512, 512)
+    two = np.stack([np.zeros_like(pixels), pixels])
+    tifffile.imwrite(tmp_path / "two.tif", two, metadata={"axes": "CYX"}, imagej=True)
+    (tmp_path / "samples.csv").write_text(
+        "sample,image,channel,pixel_size\nempty,two.tif,1,0.5\nfull,two.tif,2,0.5\n"
+    )
+    done = aiod("run", "--task", "nuclei", "--samplesheet", "samples.csv", "-o", "out", "--json")
+    images = {image["sample"]: image for image in json.loads(done.stdout)["images"]}
+    assert images["empty"]["objects"] == 0
+    assert images["full"]["objects"] > 100
+    assert images["full"]["pixel_size"] == {"Y": 0.5, "X": 0.5}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing on Windows")
+def test_ctrl_c_leaves_a_run_that_goes_on_where_it_was(
+    aiod: Any, world: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("run", "--task", "nuclei", str(NUCLEI), "-o", "out", "--tile", "16", "--workers", "1")
+    aiod("run", "--task", "nuclei", NUCLEI, "-o", "warm")  # builds the environment
+    process = subprocess.Popen(
+        [AIOD, *words], env=world, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    tiles = tmp_path / "out" / ".aiod" / "nuclei_2d" / "nuclei" / "tiles"
+    deadline = time.monotonic() + 60
+    while len(list(tiles.glob("*.tile"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "The same command goes on where it was." in said
+    assert "Traceback" not in said
+    kept = {path: path.stat().st_mtime_ns for path in tiles.glob("*.tile")}
+    assert 20 <= len(kept) < 1024
+    second = subprocess.Popen([AIOD, *words], env=world, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    time.sleep(4)
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items() if path.exists())
+    second.send_signal(signal.SIGINT)
+    second.wait(timeout=30)
+
+
+def test_view_without_napari_says_how_to_get_it(aiod: Any, tmp_path: Path) -> None:
+    import importlib.util
+
+    if any(map(importlib.util.find_spec, ("PyQt5", "PyQt6", "PySide2", "PySide6"))):
+        pytest.skip("napari can open a window here")
+    aiod("run", "--task", "nuclei", NUCLEI, "-o", "out")
+    done = aiod("view", "out", code=1)
+    assert 'pip install "napari[all]"' in done.stderr
+    assert "nuclei_2d_nuclei.png" in done.stderr
