@@ -22,7 +22,7 @@ def test_export_writes_what_the_peer_loads(tmp_path: Path) -> None:
     out = tmp_path / "exported"
     assert works("export", "--format", "aiod", out) == f"7 manifests written to {out}.\n"
     peer = load_manifests(sorted(out.iterdir()))
-    assert set(peer) == set(load().families)
+    assert set(peer) == {model.family for model in load() if model.needs_weights}
 
 
 def test_export_says_what_it_leaves_out(make_layer: MakeLayer, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_export_says_what_it_leaves_out(make_layer: MakeLayer, tmp_path: Path) -
     (lab / "manifests" / "tasks.json").write_text('{"wing": "Wings"}')
     done = aiod("--registry", lab, "export", tmp_path / "out")
     assert done.returncode == 0
-    assert done.stderr.splitlines() == [
+    assert [line for line in done.stderr.splitlines() if " toy/" in line] == [
         'left out toy/v1/wing: the format has no task "wing"',
         "left out toy/otsu/nuclei: it needs no weights, which the format cannot say",
     ]

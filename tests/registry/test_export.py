@@ -63,7 +63,10 @@ def test_the_peer_is_the_real_package() -> None:
 def test_the_shipped_registry_is_loaded_by_the_peer(tmp_path: Path) -> None:
     registry = load()
     exported = export(registry, tmp_path / "out")
-    assert [path.stem for path in exported.files] == list(registry.families)
+    with_weights = {model.family for model in registry if model.needs_weights}
+    assert [path.stem for path in exported.files] == [
+        name for name in registry.families if name in with_weights
+    ]
     assert sorted((tmp_path / "out").iterdir()) == sorted(exported.files)
     _agree(registry, exported)
 
@@ -152,7 +155,7 @@ def test_tricky_content_is_loaded_by_the_peer(make_layer: MakeLayer, tmp_path: P
     assert 'spiel: "No URL, no DOI": the format has no publication without a URL' in said
     assert 'spiel: "Also no URL": the format has no publication without a URL' in said
     assert "spiel: https://example.org:99999/no-such-port: not a URL" in said
-    assert len(exported.left_out) == 6
+    assert len([words for words in exported.left_out if words.startswith("spiel")]) == 6
     assert (tmp_path / "out" / "spiel.json").read_bytes().isascii()
     assert not (Path.cwd() / "evil").exists()
 
@@ -180,9 +183,9 @@ def test_a_family_of_algorithms_is_left_out_whole(make_layer: MakeLayer, tmp_pat
     registry = load([make_layer("lab", family(versions=versions))])
     exported = export(registry, tmp_path / "out")
     assert not (tmp_path / "out" / "toy.json").exists()
-    assert exported.left_out == (
+    assert [words for words in exported.left_out if words.startswith("toy")] == [
         "toy/otsu/nuclei: it needs no weights, which the format cannot say",
-    )
+    ]
 
 
 def test_exporting_twice_writes_the_same(tmp_path: Path) -> None:

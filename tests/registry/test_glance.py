@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from aiod.registry.entries import summarise
 from aiod.registry.glance import good_at_a_glance
 from aiod.registry.jsontext import IrregularJSON, parse
-from aiod.registry.layers import SHIPPED
+from aiod.registry.layers import NO_MANIFESTS, SHIPPED
 from aiod.registry.schema import Manifest
-from aiod.registry.tasks import TASK_NAMES, TASKS_FILE
+from aiod.registry.tasks import TASK_NAMES
 from conftest import DATA, family
 from mutants import GOOD, mutated
 
 VALID = sorted((DATA / "valid").glob("*.json"))
-SHIPPED_ONES = sorted(path for path in SHIPPED.manifests.glob("*.json") if path.name != TASKS_FILE)
+SHIPPED_ONES = sorted(
+    path for path in SHIPPED.manifests.glob("*.json") if path.name not in NO_MANIFESTS
+)
 TOY = json.dumps(family())
 ODD: list[Any] = [
     None,
