@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from aiod.flow.blocks import Block
 from aiod.flow.calls import StepCall
-from aiod.flow.job import Job, Place, Written, match_tile, places_of
+from aiod.flow.job import Finished, Job, Place, Written, places_of
 from aiod.flow.labels import labels_source
 from aiod.flow.layout import TILE
 from aiod.flow.link import link_planes
@@ -42,7 +41,7 @@ class Joined:
 
 def join_tiles(
     job: Job,
-    blocks: Mapping[Place, Block],
+    tiles: Mapping[Place, Finished],
     store: Callable[[tuple[int, ...], np.dtype[Any]], zarr.Array[Any]],
     *,
     link_z: bool = False,
@@ -50,8 +49,8 @@ def join_tiles(
 ) -> Joined:
     """Number the objects of all tiles and write them to an array, which `store` makes.
 
-    `store` gets shape and dtype; its chunks must not reach across cores. Tiles without a block
-    stay background.
+    `store` gets shape and dtype; its chunks must not reach across cores. Tiles that are not among
+    `tiles` stay background.
     """
     frames = job.frames(job.source)
     axes = frames.axes.replace("C", "")
@@ -59,9 +58,9 @@ def join_tiles(
     numbering, table, objects = None, None, None
     dtype: np.dtype[Any] = np.dtype(np.uint32)
     if job.kind == "instance":
-        counts = [blocks[p].count if p in blocks else 0 for p in places_of(job, frames)]
-        joins = mapper(partial(match_tile, job), places_of(job, frames))
-        numbering = number(counts, itertools.chain.from_iterable(joins))
+        counts = [tiles[p].block.count if p in tiles else 0 for p in places_of(job, frames)]
+        joins = itertools.chain.from_iterable(tile.joins for tile in tiles.values())
+        numbering = number(counts, joins)
         objects, dtype = numbering.total, numbering.dtype
         if link_z and "Z" in frames.loops:
             table = link_planes(job, frames, numbering, mapper=mapper)

@@ -1,17 +1,18 @@
 """What each tile gave, one file a tile, until the image is whole: a finished tile is a file.
 
 A file holds a line of JSON, then the tile's labels in its outer box, zstd-compressed. It is written
-under another name first, and says its own hash, so that half a file is no tile. Nothing in it is
-executed on reading.
+under another name first, and says its own checksum, so that half a file is no tile. Nothing in it
+is executed on reading.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
+import zlib
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ import numpy as np
 
 from aiod.errors import AiodError
 from aiod.files import read_bytes, reason
+from aiod.flow.kept import Kept
 from aiod.flow.source import Pixels
 
 _MAX_BYTES = 1 << 36
 _MAX_HEAD = 1 << 20
 _LEVEL = 1
+_KEPT = Kept(1 << 26)
+"""Tiles used last: each is looked at by its neighbours, and once more when it is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class BlockStore:
             **asdict(block),
             "shape": labels.shape,
             "dtype": labels.dtype.str,
-            "sha256": hashlib.sha256(body).hexdigest(),
+            "crc32": zlib.crc32(body),
         }
         path = self.path(frame, tile)
         temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
@@ -83,8 +87,16 @@ class BlockStore:
         return Block(head["count"], head["seconds"], head["parts"], tuple(head["notes"]))
 
     def labels(self, frame: int, tile: int) -> Pixels:
-        """The labels of a finished tile, of its outer box's shape. Raises AiodError."""
+        """The labels of a finished tile, of its outer box's shape; read-only. Raises AiodError."""
         path = self.path(frame, tile)
+        try:
+            status = path.stat()
+            key = (path, status.st_mtime_ns, status.st_ino)
+        except OSError as error:
+            raise AiodError(f"The finished tile {path} is gone: {reason(error)}.") from error
+        return _KEPT.made(key, partial(self._decoded, frame, tile))
+
+    def _decoded(self, frame: int, tile: int) -> Pixels:
         try:
             head, body = self._read(frame, tile)
             shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
@@ -94,7 +106,8 @@ class BlockStore:
             return np.frombuffer(imagecodecs.zstd_decode(body, out=size), dtype).reshape(shape)
         except (ValueError, TypeError, KeyError, RuntimeError, RecursionError) as error:
             raise AiodError(
-                f"The finished tile {path} is damaged.", hint="remove it and run again"
+                f"The finished tile {self.path(frame, tile)} is damaged.",
+                hint="remove it and run again",
             ) from error
 
     def _read(self, frame: int, tile: int) -> tuple[dict[str, Any], bytes]:
@@ -103,6 +116,6 @@ class BlockStore:
         if len(line) > _MAX_HEAD:
             raise ValueError("no head")
         head = json.loads(line)
-        if hashlib.sha256(body).hexdigest() != head["sha256"]:
+        if zlib.crc32(body) != head["crc32"]:
             raise ValueError("changed")
         return head, body

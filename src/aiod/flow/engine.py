@@ -22,6 +22,7 @@ _THREADS = 2
 _AHEAD = 4
 """Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
 
+_LARGEST_BATCH = 8
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
 
@@ -86,7 +87,18 @@ class Engine:
         self._stop.set()
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Like the builtin: results in the order of the items; the first error is raised."""
+        """Like the builtin: results in the order of the items; the first error is raised.
+
+        For work that is short beside a task of the cluster: items are handed out some at a time.
+        """
+        for results in self._ordered(partial(_call_each, function), self._batches(list(items))):
+            yield from results
+
+    def _batches(self, items: list[T]) -> list[list[T]]:
+        size = min(_LARGEST_BATCH, max(1, len(items) // self._window))
+        return [items[start : start + size] for start in range(0, len(items), size)]
+
+    def _ordered(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         ended: set[int] = set()
         waiting: list[Any] = []
         submit = self._submitter(function)
@@ -162,6 +174,10 @@ class Engine:
 
 def _tell(told: queue.SimpleQueue[int], number: int, _: Any) -> None:
     told.put(number)
+
+
+def _call_each(function: Callable[[T], R], items: list[T]) -> list[R]:
+    return [function(item) for item in items]
 
 
 def _call(function: Callable[[T], R], item: T) -> R:

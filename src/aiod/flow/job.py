@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,13 +28,16 @@ from aiod.flow.multiscale import Kind
 from aiod.flow.resample import rescaled
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.stitch import Numbering, Pairs, compact, join, match_tiles
-from aiod.flow.tiling import Plan
+from aiod.flow.tiling import Plan, Tile
 from aiod.flow.workers import ModelError, Worker, WorkerSpec
 from aiod.words import counted
 
 _SMALLEST = 32
 """A tile's core is not cut below this many pixels an axis, however little memory there is."""
 _MOST_PARTS = 64
+
+Join = tuple[int, int, Pairs]
+"""Two tiles, numbered over all frames, and the pairs of their labels that are one object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,38 +156,66 @@ class Place(NamedTuple):
     tile: int
 
 
-def run_tile(job: Job, place: Place) -> Block:
-    """Run the model on a tile, unless that is done; the labels go to the job's store.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A tile that is done, and what it shares with the neighbours that were done before it."""
 
-    Raises TileError, which names image, tile and cause, when no attempt succeeds, and ModelError
-    of kind "load" when the model cannot be loaded at all.
+    block: Block
+    joins: tuple[Join, ...] = ()
+
+
+def run_tile(job: Job, place: Place) -> Finished:
+    """Run the model on a tile; its labels go to the job's store.
+
+    A tile that is done already is only compared with its neighbours. Raises TileError, which names
+    image, tile and cause, when no attempt succeeds, and ModelError of kind "load" when the model
+    cannot be loaded at all.
     """
-    if done := job.store.known(*place):
-        return done
-    source = job.source
-    tile = job.plan[place.tile]
-    image = read_frame(job, source, place.frame, tile.outer)
-    notes: list[str] = []
-    with_parts = 1
+    store = job.store
+    block = store.known(*place)
+    if block is None:
+        tile = job.plan[place.tile]
+        block, labels = _labelled(job, place, tile)
+        if job.kind == "instance":
+            labels, count = compact(labels, tile.inner)
+            block = replace(block, count=count)
+        store.save(*place, block, labels)
+    # It is saved before it looks for its neighbours, and so are they: of two that end at the same
+    # time one sees the other, or both do, which does no harm.
+    return Finished(block, tuple(_joins(job, place, block)) if job.kind == "instance" else ())
+
+
+def _joins(job: Job, place: Place, block: Block) -> Iterator[Join]:
+    """What a tile shares with each neighbour that is done; tiles are numbered over all frames."""
+    plan, store = job.plan, job.store
+    first = place.frame * len(plan)
+    tile = plan[place.tile]
+    for other in plan.around(tile) if block.count else ():
+        there = store.known(place.frame, other.index)
+        if there and there.count:
+            view, other_view = store.labels(*place), store.labels(place.frame, other.index)
+            pairs = match_tiles(plan, tile, view, other, other_view)
+            if len(pairs):
+                yield first + tile.index, first + other.index, pairs
+
+
+def _labelled(job: Job, place: Place, tile: Tile) -> tuple[Block, Pixels]:
+    """What the model says of a tile, in its outer box."""
+    image = read_frame(job, job.source, place.frame, tile.outer)
     try:
         labels, seconds, notes = _predict(job, image)
+        return Block(0, seconds, 1, tuple(notes)), labels
     except ModelError as error:
         if error.kind == "load":
             raise
         if error.kind != "memory":
             raise _tile_error(job, place, error) from None
         try:
-            labels, seconds, with_parts = _predict_in_parts(job, image, error)
+            labels, seconds, parts = _predict_in_parts(job, image, error)
         except ModelError as again:
             raise _tile_error(job, place, again) from None
-        notes.append(f"too large for the memory: done in {counted(with_parts, 'part')}")
-    if job.kind == "instance":
-        labels, count = compact(labels, tile.inner)
-    else:
-        count = 0
-    block = Block(count, seconds, with_parts, tuple(notes))
-    job.store.save(*place, block, labels)
-    return block
+    note = f"too large for the memory: done in {counted(parts, 'part')}"
+    return Block(0, seconds, parts, (note,)), labels
 
 
 def read_frame(job: Job, source: Source, frame: int, spatial: Box) -> Pixels:
@@ -261,26 +292,6 @@ def _tile_error(job: Job, place: Place, error: ModelError) -> TileError:
         details=list(error.details),
         hint=error.hint,
     )
-
-
-def match_tile(job: Job, place: Place) -> list[tuple[int, int, Pairs]]:
-    """What a tile shares with each later neighbour; tiles are numbered over all frames."""
-    plan, store = job.plan, job.store
-    first = place.frame * len(plan)
-    tile = plan[place.tile]
-    neighbours = list(plan.after(tile))
-    if not neighbours or not (here := store.known(*place)) or not here.count:
-        return []
-    view = store.labels(*place)
-    found = []
-    for other in neighbours:
-        there = store.known(place.frame, other.index)
-        if there and there.count:
-            other_view = store.labels(place.frame, other.index)
-            pairs = match_tiles(plan, tile, view, other, other_view)
-            if len(pairs):
-                found.append((first + tile.index, first + other.index, pairs))
-    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -219,7 +219,8 @@ def labels_digest(source: Source, *, mapper: Map = map) -> str:
 
     The hash is taken over one line of JSON with axes and shape, then over the sha256 of each block
     of 1 time point, 1 channel, 16 planes, 1024 rows and 1024 columns (less at the far edges) in
-    raster order, whose pixels are unsigned 64-bit little-endian numbers in raster order.
+    raster order, whose pixels are unsigned little-endian numbers in raster order: of 32 bits, of 64
+    where a block has a label that needs them.
     """
     total = hashlib.sha256(
         json.dumps({"axes": source.axes, "shape": list(source.shape)}).encode() + b"\n"
@@ -342,7 +343,9 @@ def _read(level: zarr.Array[Any], box: Box) -> Pixels:
 
 
 def _hash(source: Source, box: Box) -> bytes:
-    pixels = source.read(box).astype("<u8", order="C", copy=False)
+    pixels = source.read(box)
+    bits = "<u4" if int(pixels.max(initial=0)) < 1 << 32 else "<u8"
+    pixels = pixels.astype(bits, order="C", copy=False)
     return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
@@ -365,7 +368,7 @@ def _new_level(
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
         dimension_names=list(axes.lower()),
         fill_value=0,
     )

@@ -24,11 +24,10 @@ from pydantic import ValidationError
 from aiod.errors import AiodError
 from aiod.files import read_text, write_atomically
 from aiod.flow.assemble import finish, join_tiles, temporary_array
-from aiod.flow.blocks import Block
 from aiod.flow.chain import measure_steps
 from aiod.flow.engine import Engine, model_of
 from aiod.flow.histogram import Histogram, histograms
-from aiod.flow.job import Job, Place, TileError, places_of, run_tile
+from aiod.flow.job import Finished, Job, Place, TileError, places_of, run_tile
 from aiod.flow.labels import (
     chunks_for,
     create_labels,
@@ -111,19 +110,19 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     mapper = running.engine.map
     job = _job(running, ready, steps, work)
     _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
-    blocks, failures = _run_tiles(running, job)
+    tiles, failures = _run_tiles(running, job)
     image, plan = ready.image.source, job.plan
-    target, objects, certificate = _labels(running, ready, steps, job, blocks)
+    target, objects, certificate = _labels(running, ready, steps, job, tiles)
     if not failures:
         shutil.rmtree(job.folder, ignore_errors=True)
     shutil.rmtree(work / "scratch", ignore_errors=True)
-    warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(blocks)]
+    warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(tiles)]
     return ImageRecord(
         sample=ready.sample.name,
         set=steps.name,
         path=str(ready.sample.path.absolute()),
         status="unfinished" if failures else "done",
-        error=_told(failures, len(blocks)) if failures else None,
+        error=_told(failures, len(tiles)) if failures else None,
         fingerprint=ready.image.fingerprint,
         axes=image.axes,
         shape=image.shape,
@@ -143,7 +142,7 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
         labels_digest=labels_digest(open_labels(target).source, mapper=mapper),
         objects=objects,
         certificate=certificate,
-        predict_seconds=round(sum(block.seconds for block in blocks.values()), 3),
+        predict_seconds=round(sum(tile.block.seconds for tile in tiles.values()), 3),
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -185,28 +184,28 @@ def _survey(
         return worker.survey(found, params)
 
 
-def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Block], list[TileError]]:
+def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[TileError]]:
     """Every tile that can be had, and an error for each that cannot; raises if there is none."""
     frames = job.frames(job.source)
-    blocks: dict[Place, Block] = {}
+    tiles: dict[Place, Finished] = {}
     failures: list[TileError] = []
     total = len(frames) * len(job.plan)
     running.progress(Step(job.name, 0, total, "tiles"))
     for place, found in running.engine.unordered(partial(run_tile, job), places_of(job, frames)):
-        if isinstance(found, Block):
-            blocks[place] = found
+        if isinstance(found, Finished):
+            tiles[place] = found
         elif isinstance(found, TileError):
             failures.append(found)
         else:
             raise found
-        running.progress(Step(job.name, len(blocks) + len(failures), total, "tiles"))
-    if failures and not blocks:
+        running.progress(Step(job.name, len(tiles) + len(failures), total, "tiles"))
+    if failures and not tiles:
         raise failures[0]
-    return blocks, failures
+    return tiles, failures
 
 
 def _labels(
-    running: Running, ready: Ready, steps: StepSet, job: Job, blocks: Mapping[Place, Block]
+    running: Running, ready: Ready, steps: StepSet, job: Job, tiles: Mapping[Place, Finished]
 ) -> tuple[Path, int | None, dict[str, Any] | None]:
     """Write the labels of an image; where they lie, how many objects, and the certificate."""
     settled, mapper = running.settled, running.engine.map
@@ -237,7 +236,7 @@ def _labels(
 
     scratch = job.folder.parent / "scratch"
     store = final if direct else temporary_array(scratch, "joined", tile, axes)
-    joined = join_tiles(job, blocks, store, link_z=settled.request.link_z, mapper=mapper)
+    joined = join_tiles(job, tiles, store, link_z=settled.request.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
         from aiod.flow.certify import certify
@@ -290,13 +289,13 @@ def _key(key: str, ready: Ready, steps: StepSet) -> str:
     )
 
 
-def _remarks(blocks: Mapping[Place, Block]) -> list[str]:
+def _remarks(tiles: Mapping[Place, Finished]) -> list[str]:
     """What the model said of tiles: each sentence once, with the number of tiles it concerns."""
     times: dict[str, int] = {}
-    for block in blocks.values():
-        for note in dict.fromkeys(block.notes):
+    for tile in tiles.values():
+        for note in dict.fromkeys(tile.block.notes):
             times[note] = times.get(note, 0) + 1
-    total = len(blocks)
+    total = len(tiles)
     return [
         note if total == 1 else f"{note} ({counted(number, 'tile')} of {total})"
         for note, number in times.items()

@@ -40,25 +40,24 @@ def shared_strip(one: Tile, other: Tile, plan: Plan) -> Box:
 
 
 def compact(labels: Pixels, inner: Box) -> tuple[NDArray[np.uint32], int]:
-    """Number labels anew: those that reach into `inner` are 1…n, in raster order there, and n.
+    """Number labels anew: those that reach into `inner` are 1…n, in their order, and n.
 
     The others, which only the halo shows, are left out: no pixel of theirs is in the result.
 
     >>> compact(np.array([[7, 0, 9, 9, 4]]), Box((0, 1), (1, 4)))
     (array([[0, 0, 1, 1, 0]], dtype=uint32), 1)
     """
-    values, first = np.unique(labels[inner.slices], return_index=True)
-    kept = values[np.argsort(first, kind="stable")]
-    kept = kept[kept > 0]
-    table_size = int(labels.max(initial=0)) + 1
-    if table_size <= max(4 * labels.size, 1 << 16):
-        table = np.zeros(table_size, np.uint32)
-        table[kept] = np.arange(1, len(kept) + 1, dtype=np.uint32)
-        return table[labels], len(kept)
-    everything, places = np.unique(labels, return_inverse=True)  # few labels, huge numbers
-    table = np.zeros(len(everything), np.uint32)
-    table[np.searchsorted(everything, kept)] = np.arange(1, len(kept) + 1, dtype=np.uint32)
-    return table[places.reshape(labels.shape)], len(kept)
+    largest = int(labels.max(initial=0))
+    if largest > max(4 * labels.size, 1 << 16):  # few labels, huge numbers
+        _, places = np.unique(labels, return_inverse=True)
+        zero = 0 if (labels == 0).any() else 1
+        labels, largest = places.reshape(labels.shape) + zero, int(places.max()) + zero
+    seen = np.zeros(largest + 1, bool)
+    seen[labels[inner.slices]] = True
+    seen[0] = False
+    table = np.cumsum(seen, dtype=np.uint32)
+    table[~seen] = 0
+    return table[labels], int(seen.sum())
 
 
 def match(one: Pixels, other: Pixels) -> Pairs:

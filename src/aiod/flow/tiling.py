@@ -89,16 +89,18 @@ class Plan:
         return self._at(tuple(reversed(place)))
 
     def after(self, tile: Tile) -> Iterator[Tile]:
-        """The neighbours of a tile, across faces, edges and corners, that come later in the plan.
+        """The neighbours of a tile that come later in the plan: so every pair is met once."""
+        return (other for other in self.around(tile) if other.index > tile.index)
 
-        Every pair of neighbours is met once. Only neighbours whose outer boxes meet are given:
-        without a halo there are none.
+    def around(self, tile: Tile) -> Iterator[Tile]:
+        """The neighbours of a tile, across faces, edges and corners.
+
+        Only those whose outer boxes meet are given: without a halo there are none.
         """
         for step in itertools.product((-1, 0, 1), repeat=len(self.grid)):
             place = tuple(p + s for p, s in zip(tile.place, step, strict=True))
-            if step > (0,) * len(step) and all(
-                0 <= p < n for p, n in zip(place, self.grid, strict=True)
-            ):
+            inside = all(0 <= p < n for p, n in zip(place, self.grid, strict=True))
+            if any(step) and inside:
                 other = self._at(place)
                 if not tile.outer.within(other.outer).empty:
                     yield other
