@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from terminal import fails, works
 
 import aiod
-from aiod.flow.labels import create_labels, finish_labels
+from aiod.flow.results.labels import create_labels, finish_labels
 
 TRUTH = Path(aiod.__file__).parent / "samples" / "nuclei_2d_truth.ome.tif"
 

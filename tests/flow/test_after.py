@@ -22,10 +22,10 @@ from skimage import data, segmentation
 from skimage.measure import label
 
 from aiod.errors import AiodError, UsageError
-from aiod.flow.after import AFTER, apply_after, parse_after
-from aiod.flow.calls import form_of
 from aiod.flow.source import Box, Pixels, Source
-from aiod.flow.tiling import Plan
+from aiod.flow.steps.after import AFTER, apply_after, parse_after
+from aiod.flow.steps.calls import form_of
+from aiod.flow.tiles.tiling import Plan
 
 Labels = NDArray[np.int64]
 
@@ -377,9 +377,9 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from aiod.errors import AiodError
-from aiod.flow.after import apply_after, parse_after
+from aiod.flow.steps.after import apply_after, parse_after
 from aiod.flow.source import Source
-from aiod.flow.tiling import Plan
+from aiod.flow.tiles.tiling import Plan
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
 labels = np.random.default_rng(0).integers(0, 99, (100, 100))
 source = Source("YX", labels.shape, labels.dtype, lambda box: labels[box.slices])

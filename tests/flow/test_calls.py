@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiod.errors import AiodError, UsageError
-from aiod.flow import calls
-from aiod.flow.calls import Bounds, HasForm, StepCall, Value, form_of, make_call, parse_call
+from aiod.flow.steps import calls
+from aiod.flow.steps.calls import Bounds, HasForm, StepCall, Value, form_of, make_call, parse_call
 
 
 def blur(

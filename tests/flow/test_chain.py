@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiod.errors import AiodError, UsageError
-from aiod.flow import histogram
-from aiod.flow.chain import apply, measure_steps, prepare
-from aiod.flow.resample import rescaled
 from aiod.flow.source import Box, Pixels, Source
-from aiod.flow.steps import STEPS, parse_step
+from aiod.flow.steps import histogram
+from aiod.flow.steps.before import STEPS, parse_step
+from aiod.flow.steps.chain import apply, measure_steps, prepare
+from aiod.flow.steps.resample import rescaled
 
 STEP_TEXTS = [
     "clahe:kernel_size=4,clip_limit=3",

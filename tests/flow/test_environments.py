@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from aiod.errors import CacheError
-from aiod.flow.environments import (
+from aiod.flow.models.environments import (
     Environment,
     environment_for,
     list_environments,
@@ -26,8 +26,8 @@ from aiod.flow.environments import (
     runners_of,
     wanted,
 )
-from aiod.flow.header import RunnerError, read_header
-from aiod.flow.installer import chooses_torch, settings
+from aiod.flow.models.header import RunnerError, read_header
+from aiod.flow.models.installer import chooses_torch, settings
 from aiod.progress import Step
 from aiod.registry.layers import Layer
 from people import IN_A_WORLD_OF_ITS_OWN, an_ordinary_user, names
@@ -208,7 +208,7 @@ def test_what_is_half_built_or_broken_is_built_anew(built: Path, runner: Path) -
 BUILD = """
 import sys
 from pathlib import Path
-from aiod.flow.environments import environment_for
+from aiod.flow.models.environments import environment_for
 environment_for(Path(sys.argv[1]), progress=lambda step: print(step.what, flush=True))
 print("ready")
 """
@@ -369,7 +369,7 @@ def test_without_uv(runner: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 SMALL_DISK = """
 import os, subprocess, sys
 from pathlib import Path
-from aiod.flow.environments import environment_for
+from aiod.flow.models.environments import environment_for
 from aiod.errors import AiodError
 disk, runner = sys.argv[1:]
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", disk]).returncode:

@@ -20,8 +20,8 @@ from skimage.metrics import hausdorff_distance
 from skimage.segmentation import expand_labels
 
 import aiod
-from aiod.flow.evaluate import THRESHOLDS, evaluate_instances, evaluate_semantic
-from aiod.flow.overlaps import EvaluationError
+from aiod.flow.results.evaluate import THRESHOLDS, evaluate_instances, evaluate_semantic
+from aiod.flow.results.overlaps import EvaluationError
 from aiod.flow.source import Box, Source
 
 with warnings.catch_warnings():

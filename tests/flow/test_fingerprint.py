@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aiod.flow import fingerprint as module
-from aiod.flow.fingerprint import BLOCK_BYTES, WHOLE_BYTES, fingerprint
+from aiod.flow.images import fingerprint as module
+from aiod.flow.images.fingerprint import BLOCK_BYTES, WHOLE_BYTES, fingerprint
 
 
 def test_of_one_file_it_is_its_sha256(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from aiod.flow.fit import Fit, FitError, check_fit, chosen, model_view
-from aiod.flow.images import Image, open_image
+from aiod.flow.images.image import Image, open_image
 from aiod.flow.source import Box
 from aiod.registry.schema import Metadata
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from skimage.measure import label, regionprops
 
 from aiod.errors import AiodError
-from aiod.flow import export
-from aiod.flow.export import write_csv, write_geojson, write_tiff
-from aiod.flow.images import open_image
-from aiod.flow.objects import measure_objects
+from aiod.flow.images.image import open_image
+from aiod.flow.results import export
+from aiod.flow.results.export import write_csv, write_geojson, write_tiff
+from aiod.flow.results.objects import measure_objects
 from aiod.flow.source import Box, Source
 
 Array = NDArray[Any]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from aiod.errors import AiodError
-from aiod.flow import histogram
-from aiod.flow.histogram import BINS, Histogram, blocks_of, extremes, histograms
 from aiod.flow.source import Pixels, Source
+from aiod.flow.steps import histogram
+from aiod.flow.steps.histogram import BINS, Histogram, blocks_of, extremes, histograms
 from aiod.progress import Step
 
 INTEGERS = st.sampled_from(["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from aiod.errors import UsageError
-from aiod.flow.images import Image, ImageError, open_image, without_nan
+from aiod.flow.images.image import Image, ImageError, open_image, without_nan
 from aiod.flow.source import Box, Pixels
 from people import an_ordinary_user
 from pictures import COLOURS, FORMATS, STACK, ome_zarr

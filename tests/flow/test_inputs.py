@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiod.errors import AiodError
-from aiod.flow.inputs import Sample, find_samples
-from aiod.flow.names import safe_name, sample_names, stem
-from aiod.flow.zarrs import is_zarr
+from aiod.flow.images.inputs import Sample, find_samples
+from aiod.flow.images.names import safe_name, sample_names, stem
+from aiod.flow.images.zarrs import is_zarr
 from people import an_ordinary_user
 from pictures import STACK, ome_zarr
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ome_zarr_models import open_ome_zarr
 
 from aiod.errors import AiodError
-from aiod.flow.labels import (
+from aiod.flow.results.labels import (
     LabelsError,
     chunks_for,
     create_labels,
@@ -34,7 +34,7 @@ from aiod.flow.labels import (
     open_labels,
 )
 from aiod.flow.source import Box, Source
-from aiod.flow.tiling import Plan
+from aiod.flow.tiles.tiling import Plan
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiod.errors import UsageError
-from aiod.flow.layout import halo_for, parse_sizes, plan_for
+from aiod.flow.tiles.layout import halo_for, parse_sizes, plan_for
 from aiod.registry.schema import Metadata
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from skimage.measure import regionprops
 
-from aiod.flow.objects import Objects, measure_objects
+from aiod.flow.results.objects import Objects, measure_objects
 from aiod.flow.source import Box, Source
-from aiod.flow.tiling import Plan
+from aiod.flow.tiles.tiling import Plan
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from aiod.flow.images import ImageError, open_image
-from aiod.flow.others import READERS
+from aiod.flow.images.image import ImageError, open_image
+from aiod.flow.images.others import READERS
 from aiod.flow.source import Box
 from pictures import COLOURS
 

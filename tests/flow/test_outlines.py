@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from aiod.flow.outlines import Polygon, edges_of, joined, polygons_of
+from aiod.flow.results.outlines import Polygon, edges_of, joined, polygons_of
 
 Array = NDArray[Any]
 

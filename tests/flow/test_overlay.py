@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aiod.errors import AiodError
-from aiod.flow.overlay import write_overlay
+from aiod.flow.results.overlay import write_overlay
 from aiod.flow.source import Box, Source
 
 Array = NDArray[Any]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from aiod.flow.images import ImageError, open_image
+from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.source import Box, Pixels
 from pictures import COLOURS, STACK
 

@@ -16,7 +16,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiod.flow.images import ImageError, open_image
+from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.kept import Kept
 from aiod.flow.source import Box, Pixels, Source
 from pictures import COLOURS, STACK

@@ -12,10 +12,10 @@ from scipy import ndimage
 from skimage import data
 from skimage.transform import resize
 
-from aiod.flow import mirror
-from aiod.flow.mirror import folded, read_mirrored
-from aiod.flow.resample import enlarged_labels, rescaled
 from aiod.flow.source import Box, Pixels, Source
+from aiod.flow.steps import mirror
+from aiod.flow.steps.mirror import folded, read_mirrored
+from aiod.flow.steps.resample import enlarged_labels, rescaled
 
 
 def source_of(pixels: Pixels, axes: str, pixel_size: dict[str, float] | None = None) -> Source:

@@ -20,10 +20,10 @@ from scipy import ndimage
 from test_stitch import same_labels
 
 from aiod.errors import AiodError, UsageError
-from aiod.flow.labels import labels_digest, open_labels
 from aiod.flow.record import read_record
 from aiod.flow.repeat import repeat_record, request_of, verify
 from aiod.flow.request import Request
+from aiod.flow.results.labels import labels_digest, open_labels
 from aiod.flow.run import Done, run
 from aiod.flow.source import Box
 from aiod.progress import Step

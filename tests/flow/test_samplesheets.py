@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aiod.errors import AiodError
-from aiod.flow.inputs import find_samples
+from aiod.flow.images.inputs import find_samples
 
 
 @pytest.fixture

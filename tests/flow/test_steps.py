@@ -19,12 +19,20 @@ from skimage.morphology import ball
 from skimage.morphology import disk as skimage_disk
 
 from aiod.errors import UsageError
-from aiod.flow import equalise
-from aiod.flow.calls import form_of
-from aiod.flow.chain import apply, measure_steps
 from aiod.flow.source import Box, Pixels, Source
-from aiod.flow.steps import STEPS, disk, downsample, mean, median, parse_step, subtract_background
-from aiod.flow.steps import gaussian as gaussian_step
+from aiod.flow.steps import equalise
+from aiod.flow.steps.before import (
+    STEPS,
+    disk,
+    downsample,
+    mean,
+    median,
+    parse_step,
+    subtract_background,
+)
+from aiod.flow.steps.before import gaussian as gaussian_step
+from aiod.flow.steps.calls import form_of
+from aiod.flow.steps.chain import apply, measure_steps
 
 INTEGERS = ("uint8", "uint16", "int16", "int32", "uint64", "int64")
 

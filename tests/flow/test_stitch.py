@@ -14,8 +14,8 @@ from skimage.measure import label
 from skimage.segmentation import relabel_sequential
 
 from aiod.flow.source import Box, Pixels
-from aiod.flow.stitch import Union, compact, join, match, number
-from aiod.flow.tiling import Plan
+from aiod.flow.tiles.stitch import Union, compact, join, match, number
+from aiod.flow.tiles.tiling import Plan
 
 Labels = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiod.errors import UsageError
-from aiod.flow.units import micrometres, parse_pixel_size
+from aiod.flow.images.units import micrometres, parse_pixel_size
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from aiod.errors import UsageError
-from aiod.flow import devices
-from aiod.flow.devices import choose_device
-from aiod.flow.environments import Environment
-from aiod.flow.process import Tail
-from aiod.flow.workers import ModelError, Worker, WorkerSpec
+from aiod.flow.models import devices
+from aiod.flow.models.devices import choose_device
+from aiod.flow.models.environments import Environment
+from aiod.flow.models.process import Tail
+from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
 from people import IN_A_WORLD_OF_ITS_OWN
 
 pytest_plugins = "toys"
@@ -718,7 +718,7 @@ HOST = """
 import sys, os, threading, time
 from pathlib import Path
 import numpy as np
-from aiod.flow.workers import Worker, WorkerSpec
+from aiod.flow.models.workers import Worker, WorkerSpec
 python, runner, then = sys.argv[1:]
 worker = Worker(WorkerSpec(Path(python), Path(runner), None, None, "cpu", 1, 30.0, 30.0))
 worker.predict(np.ones((600, 600), "u2"), axes="YX", params={})
@@ -798,7 +798,7 @@ SMALL_MEMORY = """
 import subprocess, sys
 from pathlib import Path
 import numpy as np
-from aiod.flow.workers import ModelError, Worker, WorkerSpec
+from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
 python, runner = map(Path, sys.argv[1:])
 if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", "/dev/shm"]).returncode:
     sys.exit(77)

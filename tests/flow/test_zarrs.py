@@ -14,7 +14,7 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiod.flow.images import ImageError, open_image
+from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.source import Box, Pixels
 from pictures import STACK, ome_zarr
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiod.flow.environments import Environment, environment_for
+from aiod.flow.models.environments import Environment, environment_for
 
 TOY = f'''# /// script
 # requires-python = ">=3.11"

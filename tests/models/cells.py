@@ -50,10 +50,9 @@ def make_cells(
     light = np.concatenate([[0.0], random.uniform(0.5, 1.0, labels.max(initial=0))])[labels]
     bodies = light * np.where(near < 1, 1.0 - 0.6 * near**2, 0.0)
     nuclei = light * np.where(near < 0.5, 1.0, 0.0)
-    fade = sum(
-        np.linspace(0.5, 1.0, n).reshape(_along(axis, shape)) for axis, n in enumerate(shape)
-    )
-    fade = fade / len(shape)
+    fade = np.zeros(shape)
+    for axis, count in enumerate(shape):
+        fade += np.linspace(0.5, 1.0, count).reshape(_along(axis, shape)) / len(shape)
     channels = []
     for picture in (bodies, nuclei):
         blurred = ndimage.gaussian_filter(picture, 1.0) * fade + 0.05

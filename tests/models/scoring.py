@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from aiod.flow.labels import open_labels
+from aiod.flow.results.labels import open_labels
 from aiod.flow.run import Done
 from aiod.flow.source import Box
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scoring import f1, labels_of, save, seconds_of
 
 from aiod.errors import AiodError
-from aiod.flow.labels import open_labels
 from aiod.flow.record import read_record
 from aiod.flow.request import Request
+from aiod.flow.results.labels import open_labels
 from aiod.flow.run import Done, run
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED

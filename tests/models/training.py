@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from aiod.flow.environments import Environment, environment_for
+from aiod.flow.models.environments import Environment, environment_for
 from aiod.registry.layers import SHIPPED
 
 HERE = Path(__file__).parent

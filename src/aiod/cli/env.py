@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aiod.errors import AiodError
-    from aiod.flow.environments import Found
+    from aiod.flow.models.environments import Found
 
 
 @click.group()
@@ -38,7 +38,7 @@ def env_list(as_json: bool) -> None:
 
     Example: aiod env list --json
     """
-    from aiod.flow.environments import list_environments
+    from aiod.flow.models.environments import list_environments
     from aiod.registry.settings import cache_folder
 
     found = list_environments()
@@ -79,7 +79,7 @@ def env_build(names: tuple[str, ...], everything: bool, again: bool, as_json: bo
       UV_TORCH_BACKEND=cu128 aiod env build cellpose     for a machine with another GPU
     """
     from aiod.errors import AiodError
-    from aiod.flow.environments import environment_for, list_environments
+    from aiod.flow.models.environments import environment_for, list_environments
 
     runners = _chosen(names, everything)
     failed: list[AiodError] = []
@@ -116,7 +116,7 @@ def env_clean(families: tuple[str, ...], everything: bool, unused: bool, yes: bo
     Example: aiod env clean --unused
     """
     from aiod.errors import UsageError
-    from aiod.flow.environments import list_environments, remove_environments
+    from aiod.flow.models.environments import list_environments, remove_environments
 
     found = list_environments()
     known = sorted({item.family for item in found})
@@ -148,7 +148,7 @@ def env_clean(families: tuple[str, ...], everything: bool, unused: bool, yes: bo
 
 def _chosen(names: tuple[str, ...], everything: bool) -> list[Path]:
     from aiod.errors import UsageError
-    from aiod.flow.environments import runner_for, runners_of
+    from aiod.flow.models.environments import runner_for, runners_of
     from aiod.registry.layers import find_layers
 
     if not names and not everything:
@@ -165,7 +165,7 @@ def _chosen(names: tuple[str, ...], everything: bool) -> list[Path]:
 def _used() -> set[str]:
     """Folder names of the environments that the runners of all layers ask for."""
     from aiod.errors import AiodError
-    from aiod.flow.environments import runners_of, wanted
+    from aiod.flow.models.environments import runners_of, wanted
     from aiod.registry.layers import find_layers
 
     used = set()

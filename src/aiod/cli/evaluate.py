@@ -14,7 +14,7 @@ from aiod.cli.common import json_option, print_json, print_table
 from aiod.words import counted, printable
 
 if TYPE_CHECKING:
-    from aiod.flow.evaluate import ClassScores, InstanceScores
+    from aiod.flow.results.evaluate import ClassScores, InstanceScores
 
 _FIGURES = (
     "iou",
@@ -70,8 +70,8 @@ def eval_command(
       aiod eval out/cells.ome.zarr truth.tif
       aiod eval mito.tif truth.tif --semantic --csv figures.csv
     """
-    from aiod.flow.evaluate import evaluate_instances, evaluate_semantic
-    from aiod.flow.labels import open_labels
+    from aiod.flow.results.evaluate import evaluate_instances, evaluate_semantic
+    from aiod.flow.results.labels import open_labels
 
     ours, theirs = open_labels(labels), open_labels(truth)
     if semantic is None:

@@ -179,7 +179,7 @@ def view(record: Path, sample: str | None) -> None:
 
     Example: aiod view out/
     """
-    from aiod.flow.view import view_run
+    from aiod.flow.results.view import view_run
 
     view_run(record, sample)
 
@@ -191,7 +191,7 @@ def steps(as_json: bool) -> None:
 
     Example: aiod steps
     """
-    from aiod.flow.stepforms import forms
+    from aiod.flow.steps.forms import forms
 
     found = forms()
     if as_json:
@@ -208,10 +208,10 @@ def steps(as_json: bool) -> None:
 
 def _request(targets: tuple[str, ...], options: Mapping[str, Any]) -> Request:
     from aiod.errors import UsageError
-    from aiod.flow.inputs import parse_pixel_size
-    from aiod.flow.layout import parse_sizes
+    from aiod.flow.images.inputs import parse_pixel_size
     from aiod.flow.params import parse_assignments
     from aiod.flow.request import Request
+    from aiod.flow.tiles.layout import parse_sizes
 
     chosen = dict(options)
     inputs = targets

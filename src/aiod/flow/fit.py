@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from aiod.errors import AiodError
-from aiod.flow.images import Image
+from aiod.flow.images.image import Image
 from aiod.flow.source import AXES, Box, Pixels, Source
 from aiod.registry.schema import Metadata, PixelSize
 from aiod.words import counted, listing

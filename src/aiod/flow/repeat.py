@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiod.errors import AiodError
-from aiod.flow.calls import StepCall
-from aiod.flow.images import open_image
-from aiod.flow.inputs import Sample
-from aiod.flow.labels import labels_digest, open_labels
+from aiod.flow.images.image import open_image
+from aiod.flow.images.inputs import Sample
 from aiod.flow.record import (
     ImageRecord,
     RepeatRecord,
@@ -22,6 +20,8 @@ from aiod.flow.record import (
     request_digest,
 )
 from aiod.flow.request import EXPORTS, Request
+from aiod.flow.results.labels import labels_digest, open_labels
+from aiod.flow.steps.calls import StepCall
 
 State = Literal["same", "changed", "missing"]
 

@@ -14,20 +14,20 @@ from typing import Any
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import read_bytes
-from aiod.flow.calls import StepCall
-from aiod.flow.chain import Measured, Prepared
-from aiod.flow.environments import runner_for
 from aiod.flow.fit import GRAY, Fit, FitError, check_fit, chosen
-from aiod.flow.images import Image, open_image
-from aiod.flow.inputs import Sample, find_samples
-from aiod.flow.job import Opening, seen_by_model
-from aiod.flow.layout import plan_for
-from aiod.flow.multiscale import Kind
+from aiod.flow.images.image import Image, open_image
+from aiod.flow.images.inputs import Sample, find_samples
+from aiod.flow.models.environments import runner_for
 from aiod.flow.params import Arguments, arguments_for
 from aiod.flow.profiles import DEFAULT_PROFILE, Profile, find_profile
+from aiod.flow.results.multiscale import Kind
 from aiod.flow.source import Source
-from aiod.flow.steps import parse_step
-from aiod.flow.tiling import Plan
+from aiod.flow.steps.before import parse_step
+from aiod.flow.steps.calls import StepCall
+from aiod.flow.steps.chain import Measured, Prepared
+from aiod.flow.tiles.job import Opening, seen_by_model
+from aiod.flow.tiles.layout import plan_for
+from aiod.flow.tiles.tiling import Plan
 from aiod.registry import Model, Registry
 from aiod.registry.defaults import default_models
 from aiod.registry.runners import read_runner
@@ -223,7 +223,9 @@ def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[S
 def _parse(step: str, *, is_before: bool) -> StepCall:
     if is_before:
         return parse_step(step)
-    from aiod.flow.after import parse_after  # brings scipy, which most runs need later or never
+    from aiod.flow.steps.after import (
+        parse_after,  # brings scipy, which most runs need later or never
+    )
 
     return parse_after(step)
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import reason, write_atomically
-from aiod.flow.devices import choose_device
-from aiod.flow.engine import Engine
-from aiod.flow.environments import Environment, environment_for
-from aiod.flow.inputs import Sample
+from aiod.flow.images.inputs import Sample
+from aiod.flow.models.devices import choose_device
+from aiod.flow.models.environments import Environment, environment_for
+from aiod.flow.models.workers import ModelError, WorkerSpec
 from aiod.flow.record import (
     FILE_NAME,
     EnvironmentRecord,
@@ -42,7 +42,7 @@ from aiod.flow.record import (
 )
 from aiod.flow.request import Ready, Request, Settled, StepSet, look, settle
 from aiod.flow.segment import HIDDEN, Running, finished_image, segment
-from aiod.flow.workers import ModelError, WorkerSpec
+from aiod.flow.tiles.engine import Engine
 from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
 from aiod.registry.pull import Weights, pull

@@ -23,21 +23,21 @@ from pydantic import ValidationError
 
 from aiod.errors import AiodError
 from aiod.files import read_text, write_atomically
-from aiod.flow.assemble import finish, join_tiles, temporary_array
-from aiod.flow.chain import measure_steps
-from aiod.flow.engine import Engine, model_of
-from aiod.flow.histogram import Histogram, histograms
-from aiod.flow.job import Finished, Job, Place, TileError, places_of, run_tile
-from aiod.flow.labels import (
+from aiod.flow.models.workers import WorkerSpec
+from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
+from aiod.flow.request import Ready, Settled, StepSet, plan_of
+from aiod.flow.results.labels import (
     chunks_for,
     create_labels,
     finish_labels,
     labels_digest,
     open_labels,
 )
-from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
-from aiod.flow.request import Ready, Settled, StepSet, plan_of
-from aiod.flow.workers import WorkerSpec
+from aiod.flow.steps.chain import measure_steps
+from aiod.flow.steps.histogram import Histogram, histograms
+from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array
+from aiod.flow.tiles.engine import Engine, model_of
+from aiod.flow.tiles.job import Finished, Job, Place, TileError, places_of, run_tile
 from aiod.progress import Progress, Step
 from aiod.words import counted
 
@@ -76,7 +76,7 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         record = _masks(running, ready, steps, work)
         record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     # What comes after the tiles is imported after them, so that the first comes soon.
-    from aiod.flow.outputs import write_outputs
+    from aiod.flow.results.outputs import write_outputs
 
     record = write_outputs(
         record,
@@ -239,7 +239,7 @@ def _labels(
     joined = join_tiles(job, tiles, store, link_z=settled.request.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
-        from aiod.flow.certify import certify
+        from aiod.flow.tiles.certify import certify
 
         certificate = certify(job, joined.labels, settled.request.certify, mapper)
     objects = joined.objects

@@ -1,0 +1,1 @@
+"""Images in: every format as axes TCZYX, read box by box."""

@@ -1,0 +1,1 @@
+"""A model in an environment and a process of its own."""

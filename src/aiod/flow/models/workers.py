@@ -1,0 +1,328 @@
+"""A model at work: loaded once in a process of its own, tile after tile, its answers checked."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiod.errors import AiodError
+from aiod.files import reason
+from aiod.flow.models.devices import choose_device as choose_device
+from aiod.flow.models.process import Ended, Lost, Process
+
+Kind = Literal["load", "raised", "crashed", "hung", "memory", "answer", "lost"]
+
+_LINES_SHOWN = 5
+_MAX_LINE = 300
+_FRAME = re.compile(r"Traceback \(most|  |(Current t|T)hread 0x|Extension modules:")
+_MAX_LABEL = 2**32 - 1
+_HINT_OF = {
+    "load": "`aiod env build {family} --again` builds its environment anew",
+    "memory": "smaller tiles (--tile) need less memory",
+}
+
+
+class ModelError(AiodError):
+    """What a model did wrong, so that a tile has no labels.
+
+    `kind` is what went wrong: the model could not be loaded (load), raised an exception, took its
+    process along (crashed), gave no answer in time (hung), found too little memory, returned what
+    is no answer, or its process could not be talked to (lost). `log` is the end of what it
+    printed, and the traceback of its exception.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        kind: Kind,
+        log: str = "",
+        details: list[str] | None = None,
+        hint: str | None = None,
+    ):
+        super().__init__(what, details=details, hint=hint)
+        self.kind = kind
+        self.log = log
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make = partial(
+            type(self), kind=self.kind, log=self.log, details=list(self.details), hint=self.hint
+        )
+        return make, (self.what,)
+
+
+class Counted(Protocol):
+    """The exact histogram of one channel: sorted values and how often each occurs."""
+
+    @property
+    def values(self) -> NDArray[Any]: ...
+    @property
+    def counts(self) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """All that a worker needs to start. `predict_seconds` is the time-out of one tile."""
+
+    python: Path
+    runner: Path
+    weights: Path | None
+    config: Path | None
+    device: str
+    threads: int
+    load_seconds: float
+    predict_seconds: float
+
+    @property
+    def family(self) -> str:
+        return self.runner.stem
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Labels (uint32, axes without C), seconds inside `predict`, the model's warnings."""
+
+    labels: NDArray[np.uint32]
+    seconds: float
+    messages: tuple[str, ...]
+
+
+class Worker:
+    """One process with one model, started and loaded when first asked, anew after it has ended.
+
+    One caller at a time. A model that raises keeps its process; one that crashes, hangs or exits
+    gets a fresh one with the next tile.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self.spec = spec
+        self._process: Process | None = None
+        self._mark = 0
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The id of the process, None while there is none."""
+        return self._process.pid if self._process is not None else None
+
+    def load(self) -> None:
+        """Start the process and load the model, unless that is done. Raises ModelError."""
+        if self._process is not None and self._process.alive:
+            return
+        self.close()
+        spec = self.spec
+        try:
+            self._process = Process(spec.python, spec.threads)
+        except (OSError, AssertionError) as error:
+            why = reason(error) if isinstance(error, OSError) else "it ended at once"
+            raise ModelError(
+                f"The worker of {spec.family} cannot be started with {spec.python}: {why}.",
+                kind="lost",
+            ) from error
+        request = {
+            "action": "load",
+            "runner": str(spec.runner.absolute()),
+            "weights": spec.weights and str(spec.weights.absolute()),
+            "config": spec.config and str(spec.config.absolute()),
+            "device": spec.device,
+        }
+        try:
+            self._ask(request, spec.load_seconds, "while it was loaded")
+        except ModelError:
+            self._drop()
+            raise
+
+    def survey(self, histograms: Sequence[Counted], params: Mapping[str, Any]) -> dict[str, Any]:
+        """What the runner's `survey` finds in the histograms, one a channel; {} if it has none.
+
+        Names -> plain JSON values. Raises ModelError.
+        """
+        self.load()
+        arrays = [part for item in histograms for part in (item.values, item.counts)]
+        request = {"action": "survey", "params": dict(params)}
+        answer = self._send(request, arrays, "in the survey of the image")
+        found = answer["found"]
+        assert isinstance(found, dict)
+        return found
+
+    def predict(self, image: NDArray[Any], *, axes: str, params: Mapping[str, Any]) -> Prediction:
+        """Labels of one tile, whose axes are `axes`. Raises ModelError."""
+        shape = tuple(n for n, axis in zip(image.shape, axes, strict=True) if axis != "C")
+        self.load()
+        request = {
+            "action": "predict",
+            "axes": axes,
+            "shape": list(shape),
+            "params": dict(params),
+        }
+        answer = self._send(request, [image], "on this tile")
+        seconds, messages = float(answer["seconds"]), tuple(answer["warnings"])
+        self._judge(answer, shape)
+        if answer["bytes"]:
+            self._room("out", int(answer["bytes"]))
+            answer = self._ask({"action": "fetch"}, self.spec.predict_seconds, "on this tile")
+        assert self._process is not None
+        labels = self._process.take(shape, answer["dtype"])
+        return Prediction(self._checked(labels), seconds, messages)
+
+    def close(self) -> None:
+        """End the process. The next call starts another."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
+
+    def _drop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+
+    def _send(
+        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str
+    ) -> dict[str, Any]:
+        assert self._process is not None
+        try:
+            places = self._process.put(arrays)
+        except (OSError, Ended, Lost) as error:
+            raise self._told(error, when) from error
+        return self._ask({**request, "arrays": places}, self.spec.predict_seconds, when)
+
+    def _room(self, role: str, size: int) -> None:
+        assert self._process is not None
+        try:
+            self._process.room(role, size)
+        except (OSError, Ended, Lost) as error:
+            raise self._told(error, "on this tile") from error
+
+    def _ask(self, request: dict[str, Any], seconds: float, when: str) -> dict[str, Any]:
+        """An answer without `failure`. Raises ModelError; after a crash the process is gone."""
+        process = self._process
+        assert process is not None
+        self._mark = process.tail.position
+        try:
+            answer = process.ask(request, seconds)
+        except (Ended, Lost) as error:
+            raise self._told(error, when, seconds) from error
+        except BaseException:  # Ctrl-C: what the process does now is of no use to anybody
+            self._drop()
+            raise
+        if "failure" in answer:
+            raise self._failed(answer, request["action"] == "load", when)
+        return answer
+
+    def _told(self, error: Exception, when: str, seconds: float = 0.0) -> ModelError:
+        """A process that is no more, or that cannot be used, in a sentence; it is dropped."""
+        family = self.spec.family
+        process = self._process
+        assert process is not None
+        self._drop()
+        log = process.tail.since(self._mark)
+        kind: Kind = "lost"
+        if isinstance(error, OSError):
+            kind = "memory"
+            told = f"There is no shared memory for a tile of {family}: {reason(error)}."
+        elif isinstance(error, Ended) and error.why == "hung":
+            kind = "hung"
+            told = f"{family} gave no answer within {seconds:g} s {when} and was stopped."
+        elif isinstance(error, Ended):
+            kind = "memory" if error.why == "memory" else "crashed"
+            why = " for want of memory" if error.why == "memory" else ""
+            told = f"The process of {family} {error.words}{why} {when}."
+        else:
+            told = f"The worker of {family} cannot be talked to {when}."
+            log = f"{log}\n{error}"
+        return self._error(told, kind, log, log)
+
+    def _failed(self, answer: dict[str, Any], loading: bool, when: str) -> ModelError:
+        """A failure that the process itself tells; it goes on, unless the model wants to exit."""
+        family = self.spec.family
+        time.sleep(0.02)  # what was printed comes by another way than the answer
+        assert self._process is not None
+        printed = self._process.tail.since(self._mark)
+        log = printed + answer.get("traceback", "")
+        message = " ".join(str(answer["message"]).split())
+        failure = answer["failure"]
+        if failure == "exit":
+            self._drop()
+            told = f"{family} ended its process with sys.exit({message}) {when}."
+            return self._error(told, "crashed", log, printed)
+        if failure == "answer":
+            return self._error(f"{family}: {message}.", "answer", log, printed)
+        raised = answer["type"] + (f": {message}" if message else "")
+        raised = raised if raised.endswith((".", "!", "?")) else raised + "."
+        if loading:
+            return self._error(f"{family} could not be loaded: {raised}", "load", log, printed)
+        if failure == "memory":
+            told = f"{family} ran out of memory {when}: {raised}"
+            return self._error(told, "memory", log, printed)
+        return self._error(f"{family} failed {when}: {raised}", "raised", log, printed)
+
+    def _error(self, told: str, kind: Kind, log: str, printed: str) -> ModelError:
+        hint = _HINT_OF.get(kind)
+        return ModelError(
+            told,
+            kind=kind,
+            log=log,
+            details=_last_lines(printed),
+            hint=hint and hint.format(family=self.spec.family),
+        )
+
+    def _judge(self, answer: dict[str, Any], shape: tuple[int, ...]) -> None:
+        """Raise ModelError unless what the answer is said to be can be labels."""
+        family = self.spec.family
+        if answer["kind"] != "array":
+            raise ModelError(
+                f"{family} returned {answer['kind']} where a numpy array of labels is expected.",
+                kind="answer",
+            )
+        found = tuple(answer["shape"])
+        if found != shape:
+            raise ModelError(
+                f"{family} returned labels of shape {found} for a tile of shape {shape}.",
+                kind="answer",
+            )
+        if np.dtype(answer["dtype"]).kind not in "iub":
+            raise ModelError(
+                f"{family} returned labels of dtype {answer['dtype']}; labels are whole numbers.",
+                kind="answer",
+                hint="in the runner, `labels.astype(np.int32)` if the numbers are whole",
+            )
+
+    def _checked(self, labels: NDArray[Any]) -> NDArray[np.uint32]:
+        family = self.spec.family
+        if labels.dtype.kind == "i" and labels.size and (low := int(labels.min())) < 0:
+            raise ModelError(
+                f"{family} returned a negative label, {low}; 0 is background, objects are 1, 2, ….",
+                kind="answer",
+            )
+        if labels.dtype.itemsize > 4 and labels.size and (high := int(labels.max())) > _MAX_LABEL:
+            raise ModelError(
+                f"{family} returned the label {high}; labels are below 2**32.", kind="answer"
+            )
+        if labels.dtype.itemsize == 4:  # the same bits, now that none is negative
+            return labels.view(np.uint32)
+        return labels.astype(np.uint32)
+
+
+def _last_lines(printed: str) -> list[str]:
+    """The end of what a model printed, without the frames of tracebacks, which the log has."""
+    lines = [line for line in printed.splitlines() if line.strip() and not _FRAME.match(line)]
+    return [line[:_MAX_LINE] for line in lines[-_LINES_SHOWN:]]

@@ -1,0 +1,1 @@
+"""What comes out: labels, objects, pictures, exports, scores."""

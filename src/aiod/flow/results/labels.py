@@ -1,0 +1,419 @@
+"""Labels on disk: OME-Zarr 0.5, written chunk by chunk, finished whole or not at all.
+
+Source: https://ngff.openmicroscopy.org/0.5/ (multiscales, labels, image-label, bioformats2raw).
+
+    cells.ome.zarr/                    a collection, so that viewers open the folder as a whole
+      OME/METADATA.ome.xml             names the label images for the readers that ask there
+      labels/                          ome.labels: ["nuclei"]
+        nuclei/                        multiscales and image-label
+          0/  1/  2/                   the pyramid: every second pixel of the level before
+        .cells.partial/                a label image that is still being written
+
+What the pipeline adds stands under the key "aiod" beside "ome", where no reader trips over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec
+
+from aiod.errors import AiodError
+from aiod.files import read_text, reason, write_atomically
+from aiod.flow.images.image import open_image
+from aiod.flow.results.multiscale import (
+    FORMAT,
+    Kind,
+    attributes_of,
+    axes_of,
+    datasets_of,
+    next_factors,
+)
+from aiod.flow.results.omexml import Described, ome_xml
+from aiod.flow.source import Box, Pixels, Source
+from aiod.words import listing, printable
+
+Map = Callable[..., Iterable[Any]]
+"""`map`, or anything that is called like it, such as the map of a pool of threads."""
+
+SMALL = 256
+"""The pyramid ends where the smaller of Y and X is this many pixels or fewer."""
+
+_CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
+_FLAT_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 512, "X": 512}
+_DIGEST_BLOCK = {"T": 1, "C": 1, "Z": 16, "Y": 1024, "X": 1024}
+_MAX_METADATA_BYTES = 50_000_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+
+class LabelsError(AiodError):
+    """Labels that cannot be read as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels on disk: `source` has axes of TZYX and unsigned integers, 0 is the background.
+
+    `kind` says whether numbers are objects or classes, None where the file does not say.
+    """
+
+    source: Source
+    name: str
+    kind: Kind | None
+    path: Path
+
+
+def chunks_for(
+    axes: str, shape: tuple[int, ...], tile: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """Sensible chunks for labels; with `tile`, such that every tile is a whole number of chunks.
+
+    >>> chunks_for("YX", (5000, 300)), chunks_for("YX", (5000, 5000), tile=(768, 1000))
+    ((512, 300), (384, 500))
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    wanted = _CHUNK if sizes.get("Z", 1) > 1 else _FLAT_CHUNK
+    return tuple(
+        min(n, wanted[axis] if t >= n else _divisor(t, wanted[axis]))
+        for axis, n, t in zip(axes, shape, tile or shape, strict=True)
+    )
+
+
+def create_labels(
+    folder: Path,
+    *,
+    name: str,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: Any = "uint32",
+    chunks: tuple[int, ...] | None = None,
+    pixel_size: Mapping[str, float] | None = None,
+    source: str | None = None,
+    kind: Kind = "instance",
+    about: Mapping[str, Any] | None = None,
+) -> zarr.Array[Any]:
+    """Level 0 of a new label image `name` in `folder`, an OME-Zarr such as `cells.ome.zarr`.
+
+    `axes` are letters of TCZYX, `pixel_size` micrometres for those of Z, Y and X that are known,
+    `source` the path of the image: where that is an OME-Zarr the labels name it by a relative
+    path, as the format wants it, else as a plain file name in their metadata. `about` is kept
+    beside it: plain JSON, such as the model. The array may be filled by several threads and
+    processes at a time (it can be pickled) as long as each writes whole chunks. Until
+    `finish_labels` the label image stands under a hidden name; what an earlier run left there is
+    removed.
+
+    Raises AiodError when there are such labels already or the folder cannot be written.
+    """
+    _check_name(name)
+    if (folder / "labels" / name).exists():
+        raise AiodError(
+            f'{folder} has labels called "{name}" already.',
+            hint="choose another name or another output folder",
+        )
+    kept = np.dtype(dtype)
+    if kept.kind != "u":
+        raise ValueError(f"labels are unsigned integers, not {kept}")
+    known = {a: float(s) for a, s in (pixel_size or {}).items() if a in "ZYX" and a in axes}
+    try:
+        place = _partial(folder, name)
+        shutil.rmtree(place, ignore_errors=True)
+        group = zarr.open_group(place, mode="w", zarr_format=3)
+        level = _new_level(group, 0, axes, shape, kept, chunks or chunks_for(axes, shape))
+        group.attrs.update(
+            attributes_of(
+                folder / "labels" / name,
+                axes=axes,
+                pixel_size=known,
+                source=source,
+                kind=kind,
+                about=about,
+            )
+        )
+    except OSError as error:
+        raise AiodError(f"{folder} cannot be written: {reason(error)}.") from error
+    return level
+
+
+def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
+    """Build the pyramid of a label image that `create_labels` began, and give it its name.
+
+    Levels are every second pixel of the one before, never averaged: the mean of labels 2 and 4
+    would be the object 3. Each is made block by block; `mapper` may do that in parallel. Label
+    images of one folder are finished one at a time. Returns the folder of the label image.
+
+    Raises AiodError when the folder cannot be written.
+    """
+    place, target = _partial(folder, name), folder / "labels" / name
+    try:
+        group = zarr.open_group(place, mode="r+")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
+        level = _first_level(group)
+        steps = [(1,) * len(axes)]
+        while min(level.shape[-2:]) > SMALL:
+            factors = next_factors(axes, steps[-1], pixel_size)
+            shape = tuple(-(-n // f) for n, f in zip(level.shape, factors, strict=True))
+            chunks = tuple(map(min, shape, level.chunks))
+            above = _new_level(group, len(steps), axes, shape, level.dtype, chunks)
+            for _ in mapper(partial(_shrink, level, above, factors), _blocks(shape, chunks)):
+                pass
+            level = above
+            steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
+        attributes["ome"]["multiscales"][0]["datasets"] = datasets_of(axes, steps, pixel_size)
+        group.attrs.update(attributes)
+        place.replace(target)
+        _list_labels(folder)
+    except OSError as error:
+        raise AiodError(f"{target} cannot be written: {reason(error)}.") from error
+    return target
+
+
+def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
+    """Labels of an OME-Zarr 0.4 or 0.5 (ours or of others) or of an image file such as TIFF.
+
+    `path` is a label image, or an OME-Zarr that holds labels; where it holds several, `name` says
+    which. Raises LabelsError for what holds no labels, ImageError for what cannot be read.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() in (".npy", ".npz", ".pkl", ".pickle"):
+        raise LabelsError(
+            f"{path} is an array of Python, which says nothing of axes and may hold code.",
+            hint="save the labels as TIFF or OME-Zarr",
+        )
+    if path.is_dir():
+        path = _label_image_in(path, name)
+    image = open_image(path, fingerprint="not taken")
+    source = image.source
+    if source.sizes.get("C", 1) > 1:
+        raise LabelsError(
+            f"{path} holds {source.sizes['C']} channels, and labels have none.",
+            details=["found: colours of a picture"] if image.rgb else [],
+            hint="give the labels themselves, not a picture of them",
+        )
+    if source.dtype.kind not in "ui":
+        raise LabelsError(
+            f"{path} holds numbers of the type {source.dtype}, and labels are whole numbers.",
+            hint="give the labels, not the image, or save them as 16- or 32-bit integers",
+        )
+    ours = _aiod(path)
+    kind = ours.get("kind")
+    return Labels(
+        source=_without_channel(path, source),
+        name=path.name if path.is_dir() else path.stem.removesuffix(".ome"),
+        kind=kind if kind in get_args(Kind) else None,
+        path=path,
+    )
+
+
+def labels_source(level: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]) -> Source:
+    """An array of labels as a Source; it can be pickled."""
+    return Source(axes, level.shape, level.dtype, partial(_read, level), dict(pixel_size))
+
+
+def labels_digest(source: Source, *, mapper: Map = map) -> str:
+    """ "sha256:…" of labels: the same whatever their chunks, compression and width of integers.
+
+    The hash is taken over one line of JSON with axes and shape, then over the sha256 of each block
+    of 1 time point, 1 channel, 16 planes, 1024 rows and 1024 columns (less at the far edges) in
+    raster order, whose pixels are unsigned little-endian numbers in raster order: of 32 bits, of 64
+    where a block has a label that needs them.
+    """
+    total = hashlib.sha256(
+        json.dumps({"axes": source.axes, "shape": list(source.shape)}).encode() + b"\n"
+    )
+    size = tuple(_DIGEST_BLOCK[axis] for axis in source.axes)
+    for block in mapper(partial(_hash, source), _blocks(source.shape, size)):
+        total.update(block)
+    return f"sha256:{total.hexdigest()}"
+
+
+def _label_image_in(path: Path, name: str | None) -> Path:
+    """The folder of the label image that a path means."""
+    ome = _ome(path)
+    lists = isinstance(ome.get("labels"), list)
+    one = "image-label" in ome or not (path / "labels").is_dir()
+    if name is None and one and not lists:
+        return path
+    folder = path if lists else path / "labels"
+    listed = _ome(folder).get("labels")
+    known = [
+        item
+        for item in (listed if isinstance(listed, list) else [])
+        if isinstance(item, str) and _NAME.fullmatch(item) and (folder / item).is_dir()
+    ]
+    if not known:
+        raise LabelsError(f"{path} holds no labels.", hint="give a label image, or segment first")
+    if name is None and len(known) == 1:
+        return folder / known[0]
+    if name not in known:
+        what = (
+            f"{path} holds several labels." if name is None else f'No labels are called "{name}".'
+        )
+        raise LabelsError(
+            printable(what),
+            details=[f"there are {listing(known[:20], 'and')}"],
+            hint=f"give one of them, such as {folder / known[0]}",
+        )
+    return folder / name
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The attributes of a group of zarr 2 or 3; none where there are none."""
+    for file, key in (("zarr.json", "attributes"), (".zattrs", None)):
+        if (path / file).is_file():
+            try:
+                document = json.loads(read_text(path / file, limit=_MAX_METADATA_BYTES))
+            except (ValueError, RecursionError) as error:
+                raise LabelsError(f"{path / file} is not JSON: {error}.") from error
+            found = document.get(key, {}) if key and isinstance(document, dict) else document
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _ome(path: Path) -> dict[str, Any]:
+    """What OME-Zarr says: under "ome" since version 0.5."""
+    attributes = _attributes(path)
+    ome = attributes.get("ome", attributes)
+    return ome if isinstance(ome, dict) else {}
+
+
+def _aiod(path: Path) -> dict[str, Any]:
+    ours = _attributes(path).get("aiod", {}) if path.is_dir() else {}
+    return ours if isinstance(ours, dict) else {}
+
+
+def _without_channel(path: Path, source: Source) -> Source:
+    """The labels without an axis C of one, as unsigned integers."""
+    at = source.axes.find("C")
+    unsigned = np.dtype(f"u{source.dtype.itemsize}")
+    if at < 0 and source.dtype == unsigned:
+        return source
+    shape = tuple(n for axis, n in zip(source.axes, source.shape, strict=True) if axis != "C")
+    read = partial(_read_unsigned, path, source, at, unsigned)
+    return Source(source.axes.replace("C", ""), shape, unsigned, read, source.pixel_size)
+
+
+def _read_unsigned(
+    path: Path, source: Source, at: int, unsigned: np.dtype[Any], box: Box
+) -> Pixels:
+    wanted = box
+    if at >= 0:
+        wanted = Box((*box.start[:at], 0, *box.start[at:]), (*box.stop[:at], 1, *box.stop[at:]))
+    pixels = source.read(wanted).reshape(box.shape)
+    if pixels.dtype.kind == "i" and pixels.min(initial=0) < 0:
+        raise LabelsError(
+            f"{path} holds the number {pixels.min()}, and labels are 0 or more.",
+            hint="give labels of which 0 is the background",
+        )
+    return pixels.astype(unsigned, copy=False)
+
+
+def _check_name(name: str) -> None:
+    if len(name) > 100 or not _NAME.fullmatch(name):
+        raise AiodError(
+            f'"{name[:100]}" cannot be the name of labels.',
+            details=["A name is letters, digits, - and _, with single dots inside."],
+            hint="choose a name such as nuclei",
+        )
+
+
+def _partial(folder: Path, name: str) -> Path:
+    return folder / "labels" / f".{name}.partial"
+
+
+def _divisor(number: int, wanted: int) -> int:
+    """The largest divisor up to `wanted`, or the next above where that one is tiny (for primes)."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below = max(d for d in divisors if d <= wanted)
+    return below if 4 * below >= min(wanted, number) else min(d for d in divisors if d > wanted)
+
+
+def _blocks(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Box]:
+    """Boxes of `size` that cover an array of `shape` in raster order."""
+    for start in product(*(range(0, n, s) for n, s in zip(shape, size, strict=True))):
+        yield Box(start, tuple(min(a + s, n) for a, s, n in zip(start, size, shape, strict=True)))
+
+
+def _read(level: zarr.Array[Any], box: Box) -> Pixels:
+    return np.asarray(level[box.slices])
+
+
+def _hash(source: Source, box: Box) -> bytes:
+    pixels = source.read(box)
+    bits = "<u4" if int(pixels.max(initial=0)) < 1 << 32 else "<u8"
+    pixels = pixels.astype(bits, order="C", copy=False)
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
+
+
+def _first_level(group: zarr.Group) -> zarr.Array[Any]:
+    level = group["0"]
+    assert isinstance(level, zarr.Array)
+    return level
+
+
+def _new_level(
+    group: zarr.Group,
+    number: int,
+    axes: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    chunks: tuple[int, ...],
+) -> zarr.Array[Any]:
+    return group.create_array(
+        str(number),
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+        dimension_names=list(axes.lower()),
+        fill_value=0,
+    )
+
+
+def _shrink(
+    below: zarr.Array[Any], above: zarr.Array[Any], factors: tuple[int, ...], box: Box
+) -> None:
+    covered = Box(
+        tuple(a * f for a, f in zip(box.start, factors, strict=True)),
+        tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, below.shape, strict=True)),
+    )
+    above[box.slices] = _read(below, covered)[tuple(slice(None, None, f) for f in factors)]
+
+
+def _list_labels(folder: Path) -> None:
+    """Name the finished label images where readers look for them."""
+    names = sorted(
+        path.name
+        for path in (folder / "labels").iterdir()
+        if not path.name.startswith(".") and (path / "zarr.json").is_file()
+    )
+    described = []
+    for name in names:
+        group = zarr.open_group(folder / "labels" / name, mode="r")
+        attributes: dict[str, Any] = group.attrs.asdict()
+        axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
+        level = _first_level(group)
+        sizes = dict(zip(axes, level.shape, strict=True))
+        described.append(Described(f"labels/{name}", name, sizes, level.dtype.name, pixel_size))
+    paths = [image.path for image in described]
+    write_atomically(folder / "OME" / "METADATA.ome.xml", ome_xml(described))
+    _write_group(folder / "OME", {"series": paths})
+    _write_group(folder / "labels", {"labels": names})
+    _write_group(folder, {"bioformats2raw.layout": 3})
+
+
+def _write_group(place: Path, ome: dict[str, Any]) -> None:
+    attributes = {"ome": {"version": FORMAT, **ome}}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    write_atomically(place / "zarr.json", json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Steps before the model and on its labels, exact whatever the box."""

@@ -1,0 +1,1 @@
+"""Tiles: planned, run, kept, joined, written."""

@@ -1,0 +1,252 @@
+"""Where the work is done: dask's workers, and beside each a process that keeps the model loaded.
+
+A dask worker has two threads and one model: while the model looks at one tile, the other thread
+reads the next or writes the last. On this machine the workers are threads of this process; on a
+cluster they are processes elsewhere, which is why a task is a plain function of plain values, may
+be done twice, and leaves its result in a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
+
+_THREADS = 2
+_AHEAD = 4
+"""Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
+
+_LARGEST_BATCH = 8
+_SECONDS = 0.2
+"""How long a stop may go unnoticed."""
+
+_SETTINGS = {
+    # Seconds-long pauses are a model at work in another process, not a worker in trouble.
+    "distributed.admin.tick.limit": "1h",
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+_NOWHERE = "127.0.0.1:0"
+"""dask always listens for browsers: on this machine alone, on any port, with no pages to show."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Stopped(Exception):
+    """The run was stopped from outside; what is finished is kept."""
+
+
+class Engine:
+    """A cluster with one model beside each worker. Use it as a context manager.
+
+    `map` and `unordered` may be called from several threads at once.
+    """
+
+    def __init__(self, workers: int, spec: WorkerSpec) -> None:
+        # A model takes as long to load as dask to import, in a process of its own.
+        self._spec = spec
+        _MODELS.warm(spec)
+        from dask import config
+        from distributed import Client, LocalCluster
+
+        self.workers = workers
+        self._stop = threading.Event()
+        config.set(_SETTINGS)
+        self._cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=_THREADS,
+            processes=False,
+            dashboard_address=_NOWHERE,
+            worker_dashboard_address=_NOWHERE,
+            memory_limit=0,
+            silence_logs="CRITICAL",
+        )
+        self._client = Client(self._cluster, set_as_default=False)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        workers = {str(worker.id) for worker in self._cluster.workers.values()}
+        _MODELS.close(workers)
+        self._client.close(timeout=5)
+        self._cluster.close(timeout=5)
+        _MODELS.close(workers)  # one that a tile was just starting
+        _MODELS.forget(workers, self._spec)
+
+    def stop(self) -> None:
+        """Let every `map` under way end with :class:`Stopped`."""
+        self._stop.set()
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Like the builtin: results in the order of the items; the first error is raised.
+
+        For work that is short beside a task of the cluster: items are handed out some at a time.
+        """
+        for results in self._ordered(partial(_call_each, function), self._batches(list(items))):
+            yield from results
+
+    def _batches(self, items: list[T]) -> list[list[T]]:
+        size = min(_LARGEST_BATCH, max(1, len(items) // self._window))
+        return [items[start : start + size] for start in range(0, len(items), size)]
+
+    def _ordered(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        ended: set[int] = set()
+        waiting: list[Any] = []
+        submit = self._submitter(function)
+        rest = enumerate(items)
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()
+        first = 0
+        try:
+            while True:
+                for number, item in itertools.islice(rest, self._window - len(waiting)):
+                    waiting.append(submit(item, partial(_tell, told, number)))
+                if not waiting:
+                    return
+                while first not in ended:
+                    ended |= self._next(told)
+                yield waiting.pop(0).result()
+                first += 1
+        finally:
+            self._client.cancel(waiting)
+
+    def unordered(
+        self, function: Callable[[T], R], items: Iterable[T]
+    ) -> Iterator[tuple[T, R | Exception]]:
+        """Each item with its result or its error, as they come."""
+        waiting: dict[int, tuple[T, Any]] = {}
+        submit = self._submitter(function)
+        rest = enumerate(items)
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()
+        try:
+            while True:
+                for number, item in itertools.islice(rest, self._window - len(waiting)):
+                    waiting[number] = (item, submit(item, partial(_tell, told, number)))
+                if not waiting:
+                    return
+                for number in self._next(told):
+                    item, future = waiting.pop(number)
+                    error = future.exception() if future.status == "error" else None
+                    yield item, error if error is not None else future.result()
+        finally:
+            self._client.cancel([future for _, future in waiting.values()])
+
+    def _submitter(self, function: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        """What hands an item to the cluster, and calls back when it is done.
+
+        The function with all it holds is brought to every worker once instead of with each task.
+        Workers that are threads of this process get the very object, which need not be picklable.
+        """
+        sent = self._client.scatter([function], broadcast=True, hash=False)[0]
+
+        def submit(item: Any, then: Callable[[Any], None]) -> Any:
+            future = self._client.submit(_call, sent, item, pure=False)
+            future.add_done_callback(then)
+            return future
+
+        return submit
+
+    @property
+    def _window(self) -> int:
+        return self.workers * _THREADS * _AHEAD
+
+    def _next(self, told: queue.SimpleQueue[int]) -> set[int]:
+        """Numbers of the tasks that have ended since; waits for one. Raises Stopped."""
+        found: set[int] = set()
+        while not found:
+            if self._stop.is_set():
+                raise Stopped
+            with contextlib.suppress(queue.Empty):
+                found.add(told.get(timeout=_SECONDS))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.add(told.get_nowait())
+        return found
+
+
+def _tell(told: queue.SimpleQueue[int], number: int, _: Any) -> None:
+    told.put(number)
+
+
+def _call_each(function: Callable[[T], R], items: list[T]) -> list[R]:
+    return [function(item) for item in items]
+
+
+def _call(function: Callable[[T], R], item: T) -> R:
+    return function(item)
+
+
+class _Models:
+    """The model processes of this process: one for each dask worker and specification."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
+        self._closed: set[str] = set()
+        self._warm: dict[WorkerSpec, tuple[Worker, threading.Thread]] = {}
+
+    def warm(self, spec: WorkerSpec) -> None:
+        """Begin to load a model before there is a dask worker to ask for it."""
+        worker = Worker(spec)
+        thread = threading.Thread(target=_load, args=[worker], daemon=True)
+        with self._lock:
+            if spec not in self._warm:
+                self._warm[spec] = (worker, thread)
+                thread.start()
+
+    def get(self, key: tuple[str, WorkerSpec]) -> tuple[Worker, threading.Lock]:
+        """Raises Stopped where the dask worker is ending: a tile that lost its model stays lost."""
+        with self._lock:
+            if key[0] in self._closed:
+                raise Stopped
+            if key not in self._found:
+                worker, thread = self._warm.pop(key[1], (Worker(key[1]), None))
+                self._found[key] = (worker, threading.Lock())
+                if thread is not None:
+                    thread.join()
+            return self._found[key]
+
+    def close(self, of: set[str]) -> None:
+        """End the processes of some dask workers, also in the middle of a tile."""
+        with self._lock:
+            self._closed |= of
+            found = [worker for key, (worker, _) in self._found.items() if key[0] in of]
+        for worker in found:
+            worker.close()
+
+    def forget(self, of: set[str], spec: WorkerSpec) -> None:
+        """Let go of the models of dask workers that have ended, and of one that none asked for."""
+        worker, thread = self._warm.pop(spec, (None, None))
+        if worker is not None and thread is not None:
+            thread.join()
+            worker.close()
+        with self._lock:
+            self._found = {key: item for key, item in self._found.items() if key[0] not in of}
+
+
+def _load(worker: Worker) -> None:
+    with contextlib.suppress(ModelError):  # whoever asks it for a tile hears of it
+        worker.load()
+
+
+_MODELS = _Models()
+
+
+@contextlib.contextmanager
+def model_of(spec: WorkerSpec) -> Iterator[Worker]:
+    """The model process of the dask worker that runs the calling task, for one caller at a time."""
+    from distributed import get_worker
+
+    key = (str(get_worker().id), spec)
+    worker, lock = _MODELS.get(key)
+    with lock:
+        _MODELS.get(key)  # it may have been closed while this caller waited for its turn
+        yield worker

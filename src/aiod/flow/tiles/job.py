@@ -1,0 +1,327 @@
+"""What a worker does for an image: run the model on a tile, compare tiles, write labels.
+
+A :class:`Job` is a plain value that says all of it, so that it can be sent to another machine. The
+functions here are the tasks that an engine hands out: each may be done twice, by any worker, and
+leaves its result in a file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+
+from aiod.errors import AiodError
+from aiod.flow.fit import Fit, chosen, model_view
+from aiod.flow.images.image import open_image
+from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
+from aiod.flow.results.multiscale import Kind
+from aiod.flow.source import Box, Pixels, Source
+from aiod.flow.steps.chain import Prepared, apply
+from aiod.flow.steps.resample import rescaled
+from aiod.flow.tiles.blocks import Block, BlockStore
+from aiod.flow.tiles.engine import model_of
+from aiod.flow.tiles.stitch import Numbering, Pairs, compact, join, match_tiles
+from aiod.flow.tiles.tiling import Plan, Tile
+from aiod.words import counted
+
+_SMALLEST = 32
+"""A tile's core is not cut below this many pixels an axis, however little memory there is."""
+_MOST_PARTS = 64
+
+Join = tuple[int, int, Pairs]
+"""Two tiles, numbered over all frames, and the pairs of their labels that are one object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a file is opened: by its own metadata, or by what the user says of it."""
+
+    path: Path
+    fingerprint: str
+    axes: str | None = None
+    pixel_size: tuple[tuple[str, float], ...] | None = None
+
+    def source(self) -> Source:
+        return _opened(self)
+
+
+@lru_cache(maxsize=16)
+def _opened(opening: Opening) -> Source:
+    size = dict(opening.pixel_size) if opening.pixel_size is not None else None
+    image = open_image(
+        opening.path, axes=opening.axes, pixel_size=size, fingerprint=opening.fingerprint
+    )
+    return image.source
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One image through one model, cut into tiles.
+
+    `plan` cuts one frame; frames are numbered in raster order of the axes `fit.loops`. `name` is
+    what messages call the image.
+    """
+
+    name: str
+    opening: Opening
+    fit: Fit
+    prepared: Prepared
+    plan: Plan
+    kind: Kind
+    worker: WorkerSpec
+    params: Mapping[str, Any]
+    survey: Mapping[str, Any]
+    folder: Path
+    attempts: int = 2
+
+    @property
+    def store(self) -> BlockStore:
+        return BlockStore(self.folder)
+
+    @property
+    def source(self) -> Source:
+        """What the model sees, over all frames: after the steps, in model pixels."""
+        return seen_by_model(chosen(self.opening.source(), self.fit), self.prepared, self.fit)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of the runner's `predict`."""
+        return {**self.params, **self.survey}
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """Axis -> how many pixels that the model sees each pixel of the image became."""
+        return {**self.prepared.factors, **self.fit.factors}
+
+    def frames(self, source: Source) -> Frames:
+        return Frames(source.axes, source.shape, self.fit.loops)
+
+
+def seen_by_model(source: Source, prepared: Prepared, fit: Fit) -> Source:
+    """The chosen channels after the steps, at the model's pixel size where that is asked for."""
+    factors = {axis: wanted / prepared.factors[axis] for axis, wanted in fit.factors.items()}
+    return rescaled(apply(source, prepared), factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The frames of an image: one for each position along the axes that are looped over."""
+
+    axes: str
+    shape: tuple[int, ...]
+    loops: str
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis in self.loops)
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def box(self, frame: int, spatial: Box, *, without: str = "") -> Box:
+        """A box of one frame as a box of the whole image, its channels all.
+
+        `without` names axes to leave out, as labels do with C.
+        """
+        position = iter(np.unravel_index(frame, self.counts) if self.counts else ())
+        ranges = iter(zip(spatial.start, spatial.stop, strict=True))
+        parts = []
+        for axis, size in zip(self.axes, self.shape, strict=True):
+            if axis in self.loops:
+                at = int(next(position))
+                part = (at, at + 1)
+            else:
+                part = (0, size) if axis not in "ZYX" else next(ranges)
+            if axis not in without:
+                parts.append(part)
+        return Box(tuple(a for a, _ in parts), tuple(b for _, b in parts))
+
+
+class TileError(AiodError):
+    """A tile that the model gave no answer for; the others are not touched by it."""
+
+
+class Place(NamedTuple):
+    """One tile of one frame of a job."""
+
+    frame: int
+    tile: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A tile that is done, and what it shares with the neighbours that were done before it."""
+
+    block: Block
+    joins: tuple[Join, ...] = ()
+
+
+def run_tile(job: Job, place: Place) -> Finished:
+    """Run the model on a tile; its labels go to the job's store.
+
+    A tile that is done already is only compared with its neighbours. Raises TileError, which names
+    image, tile and cause, when no attempt succeeds, and ModelError of kind "load" when the model
+    cannot be loaded at all.
+    """
+    store = job.store
+    block = store.known(*place)
+    if block is None:
+        tile = job.plan[place.tile]
+        block, labels = _labelled(job, place, tile)
+        if job.kind == "instance":
+            labels, count = compact(labels, tile.inner)
+            block = replace(block, count=count)
+        store.save(*place, block, labels)
+    # It is saved before it looks for its neighbours, and so are they: of two that end at the same
+    # time one sees the other, or both do, which does no harm.
+    return Finished(block, tuple(_joins(job, place, block)) if job.kind == "instance" else ())
+
+
+def _joins(job: Job, place: Place, block: Block) -> Iterator[Join]:
+    """What a tile shares with each neighbour that is done; tiles are numbered over all frames."""
+    plan, store = job.plan, job.store
+    first = place.frame * len(plan)
+    tile = plan[place.tile]
+    for other in plan.around(tile) if block.count else ():
+        there = store.known(place.frame, other.index)
+        if there and there.count:
+            view, other_view = store.labels(*place), store.labels(place.frame, other.index)
+            pairs = match_tiles(plan, tile, view, other, other_view)
+            if len(pairs):
+                yield first + tile.index, first + other.index, pairs
+
+
+def _labelled(job: Job, place: Place, tile: Tile) -> tuple[Block, Pixels]:
+    """What the model says of a tile, in its outer box."""
+    image = read_frame(job, job.source, place.frame, tile.outer)
+    try:
+        labels, seconds, notes = _predict(job, image)
+        return Block(0, seconds, 1, tuple(notes)), labels
+    except ModelError as error:
+        if error.kind == "load":
+            raise
+        if error.kind != "memory":
+            raise _tile_error(job, place, error) from None
+        try:
+            labels, seconds, parts = _predict_in_parts(job, image, error)
+        except ModelError as again:
+            raise _tile_error(job, place, again) from None
+    note = f"too large for the memory: done in {counted(parts, 'part')}"
+    return Block(0, seconds, parts, (note,)), labels
+
+
+def read_frame(job: Job, source: Source, frame: int, spatial: Box) -> Pixels:
+    """A box of one frame as the axes that the model states."""
+    pixels = source.read(job.frames(source).box(frame, spatial))
+    return model_view(pixels, source.axes, job.fit)
+
+
+def _predict(job: Job, image: Pixels) -> tuple[Pixels, float, list[str]]:
+    """Labels, seconds of the model, and notes, from the first attempt that succeeds.
+
+    After anything but a lack of memory the next attempt is made by a fresh worker.
+    """
+    for attempt in itertools.count(1):
+        try:
+            with model_of(job.worker) as worker:
+                return _ask(worker, job, image)
+        except ModelError as error:
+            if error.kind in ("load", "memory") or attempt >= job.attempts:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _ask(worker: Worker, job: Job, image: Pixels) -> tuple[Pixels, float, list[str]]:
+    try:
+        found = worker.predict(image, axes=job.fit.axes, params=job.arguments)
+    except ModelError:
+        worker.close()  # whatever state it is in, the next one starts anew
+        raise
+    return found.labels, found.seconds, list(found.messages)
+
+
+def _predict_in_parts(job: Job, image: Pixels, error: ModelError) -> tuple[Pixels, float, int]:
+    """A tile too large for the memory, as smaller tiles that are joined like all others."""
+    at = {axis: i for i, axis in enumerate(job.fit.axes)}
+    shape = tuple(image.shape[at[axis]] for axis in job.fit.spatial)
+    core = shape
+    while True:
+        longest = max(range(len(core)), key=lambda i: core[i])
+        core = tuple(-(-n // 2) if i == longest else n for i, n in enumerate(core))
+        plan = Plan(shape, core, tuple(map(min, job.plan.halo, core)))
+        if core[longest] < _SMALLEST or len(plan) > _MOST_PARTS:
+            raise error
+        try:
+            seconds = 0.0
+            views = []
+            for part in plan:
+                ranges = dict(zip(job.fit.spatial, part.outer.slices, strict=True))
+                piece = image[tuple(ranges.get(axis, slice(None)) for axis in job.fit.axes)]
+                labels, took, _ = _predict(job, np.ascontiguousarray(piece))
+                views.append(labels)
+                seconds += took
+        except ModelError as again:
+            if again.kind != "memory":
+                raise
+            error = again
+            continue
+        if job.kind == "instance":
+            return join(plan, views)[0], seconds, len(plan)
+        whole = np.zeros(shape, np.uint32)
+        for part, view in zip(plan, views, strict=True):
+            whole[part.core.slices] = view[part.inner.slices]
+        return whole, seconds, len(plan)
+
+
+def _tile_error(job: Job, place: Place, error: ModelError) -> TileError:
+    core = job.plan[place.tile].core
+    ranges = zip(job.fit.spatial, core.start, core.stop, strict=True)
+    where = ", ".join(f"{axis} {a}–{b}" for axis, a, b in ranges)
+    several = len(job.frames(job.source)) > 1
+    frame = f" of frame {place.frame + 1}" if several else ""
+    return TileError(
+        f"{job.name}, tile {place.tile + 1}{frame} ({where}): {error.what}",
+        details=list(error.details),
+        hint=error.hint,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """The tiles of a job on their way into an array of labels, numbered over the image.
+
+    `numbering` is None for classes (semantic); `table` numbers once more, after linking planes.
+    """
+
+    job: Job
+    frames: Frames
+    array: zarr.Array[Any]
+    numbering: Numbering | None
+    table: Pixels | None = None
+
+    def __call__(self, place: Place) -> None:
+        """Write the core of a tile; one that failed stays background."""
+        store, tile = self.job.store, self.job.plan[place.tile]
+        if store.known(*place) is None:
+            return
+        core = store.labels(*place)[tile.inner.slices]
+        if self.numbering is not None:
+            table = self.numbering.table(place.frame * len(self.job.plan) + place.tile)
+            core = (table if self.table is None else self.table[table])[core]
+        box = self.frames.box(place.frame, tile.core, without="C")
+        self.array[box.slices] = core.reshape(box.shape).astype(self.array.dtype)
+
+
+def places_of(job: Job, frames: Frames) -> Iterator[Place]:
+    """Every tile of every frame."""
+    for frame in range(len(frames)):
+        for tile in range(len(job.plan)):
+            yield Place(frame, tile)
