@@ -164,7 +164,7 @@ def stitching(cells: NDArray[np.uint32]) -> Iterator[Figure]:
     from skimage.measure import label
 
     from aiod.flow.tiles.stitch import join
-    from aiod.flow.tiles.tiling import Plan
+    from aiod.flow.tiling import Plan
 
     inside = np.ones(SIDE, bool)
     inside[0] = False  # what labels by touching needs: a line of background between the cells

@@ -25,7 +25,7 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.after import AFTER, apply_after, parse_after
 from aiod.flow.steps.calls import form_of
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Labels = NDArray[np.int64]
 
@@ -379,7 +379,7 @@ import numpy as np
 from aiod.errors import AiodError
 from aiod.flow.steps.after import apply_after, parse_after
 from aiod.flow.source import Source
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
 labels = np.random.default_rng(0).integers(0, 99, (100, 100))
 source = Source("YX", labels.shape, labels.dtype, lambda box: labels[box.slices])

@@ -34,7 +34,7 @@ from aiod.flow.results.labels import (
     open_labels,
 )
 from aiod.flow.source import Box, Source
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from skimage.measure import regionprops
 
 from aiod.flow.results.objects import Objects, measure_objects
 from aiod.flow.source import Box, Source
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Array = NDArray[Any]
 

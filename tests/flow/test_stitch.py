@@ -15,7 +15,7 @@ from skimage.segmentation import relabel_sequential
 
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.stitch import Union, compact, join, match, number
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Labels = NDArray[np.int64]
 

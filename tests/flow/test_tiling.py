@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiod.flow.source import Box
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 
 @st.composite

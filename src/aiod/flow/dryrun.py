@@ -9,7 +9,7 @@ from typing import Any
 from aiod.flow.request import Ready, Request, Settled, StepSet, look, plan_of, settle
 from aiod.flow.source import Source
 from aiod.flow.tiles.job import Frames
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 from aiod.registry import Registry
 from aiod.words import counted
 

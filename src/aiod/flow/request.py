@@ -27,7 +27,7 @@ from aiod.flow.steps.calls import StepCall
 from aiod.flow.steps.chain import Measured, Prepared
 from aiod.flow.tiles.job import Opening, seen_by_model
 from aiod.flow.tiles.layout import plan_for
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 from aiod.registry import Model, Registry
 from aiod.registry.defaults import default_models
 from aiod.registry.runners import read_runner

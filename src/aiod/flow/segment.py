@@ -76,7 +76,7 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         record = _masks(running, ready, steps, work)
         record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
     # What comes after the tiles is imported after them, so that the first comes soon.
-    from aiod.flow.results.outputs import write_outputs
+    from aiod.flow.outputs import write_outputs
 
     record = write_outputs(
         record,

@@ -47,7 +47,7 @@ from aiod.flow.steps.tables import (
     tally,
     together,
 )
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Unit = Annotated[Literal["px", "um"], "px: pixels (voxels); um: µm² (µm³), from the pixel size"]
 Size = Annotated[float, Bounds(minimum=0), "how large, in the unit"]

@@ -23,7 +23,7 @@ from aiod.errors import AiodError
 from aiod.files import reason
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.histogram import Map
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Integers = NDArray[np.int64]
 _DENSE = 1 << 16

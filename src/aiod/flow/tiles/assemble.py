@@ -25,7 +25,7 @@ from aiod.flow.tiles.job import Finished, Job, Place, Written, places_of
 from aiod.flow.tiles.layout import TILE
 from aiod.flow.tiles.link import link_planes
 from aiod.flow.tiles.stitch import number
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 
 Map = Callable[..., Iterable[Any]]
 

@@ -29,7 +29,7 @@ from aiod.flow.steps.resample import rescaled
 from aiod.flow.tiles.blocks import Block, BlockStore
 from aiod.flow.tiles.engine import model_of
 from aiod.flow.tiles.stitch import Numbering, Pairs, compact, join, match_tiles
-from aiod.flow.tiles.tiling import Plan, Tile
+from aiod.flow.tiling import Plan, Tile
 from aiod.words import counted
 
 _SMALLEST = 32

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiod.errors import UsageError
-from aiod.flow.tiles.tiling import Plan
+from aiod.flow.tiling import Plan
 from aiod.registry.schema import Metadata
 
 TILE = {"YX": (1024, 1024), "ZYX": (64, 256, 256)}

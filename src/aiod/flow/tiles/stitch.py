@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiod.flow.source import Box, Pixels
-from aiod.flow.tiles.tiling import Plan, Tile
+from aiod.flow.tiling import Plan, Tile
 
 LEAST_OVERLAP = 0.25
 """Intersection over union, within the shared strip, below which two pieces are not one object."""
