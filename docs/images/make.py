@@ -1,6 +1,6 @@
-"""Draws the pictures of the documentation from what the commands really print.
+"""Draws the pictures of the documentation from what the commands really print and write.
 
-python docs/images/make.py        writes docs/images/*.svg
+python docs/images/make.py        writes docs/images/*.svg and *.png
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
@@ -37,6 +39,19 @@ def main() -> None:
     for name, arguments in COMMANDS.items():
         (FOLDER / name).write_text(drawn(arguments), encoding="utf-8")
         print(FOLDER / name)
+    segmented(FOLDER / "nuclei.png")
+    print(FOLDER / "nuclei.png")
+
+
+def segmented(path: Path) -> None:
+    """The overlay of the sample image, cropped."""
+    aiod = Path(sys.executable).with_name("aiod")
+    sample = FOLDER.parents[1] / "src" / "aiod" / "samples" / "nuclei_2d.ome.tif"
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["run", "--task", "nuclei", str(sample), "--out", folder]
+        subprocess.run([aiod, *words], check=True, capture_output=True)
+        with Image.open(Path(folder, "nuclei_2d_nuclei.png")) as picture:
+            picture.crop((0, 340, 1024, 860)).save(path, optimize=True)
 
 
 def drawn(arguments: list[str]) -> str:
