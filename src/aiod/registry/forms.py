@@ -104,6 +104,13 @@ def check_url(text: str) -> str:
     return text
 
 
+def check_no_weights(value: bool) -> bool:
+    """Only false says something: a model that has weights says where they lie."""
+    if value:
+        raise PydanticCustomError("choice", "says nothing", {"expected": "false, or no such field"})
+    return value
+
+
 @lru_cache(maxsize=512)  # there are 212 right answers
 def check_axes(text: str) -> str:
     """Letters of TCZYX, no repeats, Y and X among them."""

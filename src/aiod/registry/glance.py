@@ -66,8 +66,6 @@ def _without_models(schema: Any) -> Any:
                 "config": config,
                 **({"ref": schema["ref"]} if "ref" in schema else {}),
             }
-        case {"type": "literal", "expected": [False]}:  # which 0 is too, but not to the rules
-            return {"type": "chain", "steps": [{"type": "bool", "strict": True}, schema]}
         case dict():
             return {key: _without_models(value) for key, value in schema.items()}
     return schema

@@ -65,6 +65,12 @@ Fraction = Annotated[
     Annotated[float, Field(ge=0, le=1)] | Annotated[int, Field(ge=0, le=1)],
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": 1}),
 ]
+# Not Literal[False], which 0 would be too.
+NoWeights = Annotated[
+    bool,
+    AfterValidator(forms.check_no_weights),
+    WithJsonSchema({"const": False, "type": "boolean"}),
+]
 Halo = Annotated[int, Field(ge=0, le=4096)]
 
 
@@ -440,7 +446,7 @@ class TaskEntry(Strict):
         ),
     ] = None
     weights: Annotated[
-        Literal[False] | None,
+        NoWeights | None,
         Field(description="false for an algorithm that needs no weights.", examples=[False]),
     ] = None
     params: Annotated[
@@ -473,7 +479,7 @@ class Version(Strict):
         ),
     ] = None
     weights: Annotated[
-        Literal[False] | None,
+        NoWeights | None,
         Field(
             description="false for an algorithm that needs no weights, in any task.",
             examples=[False],
