@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench generated format clean
+.PHONY: demo test test-models bench generated format clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf demo
@@ -17,6 +17,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# Trains small checkpoints of the deep families and runs them for real; brings gigabytes.
+test-models: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest tests/models
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
