@@ -32,7 +32,7 @@ def coloured(train: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def solid(train: Callable[..., Path]) -> Path:
-    return train("stardist", "solid", "ZYX", "10")
+    return train("stardist", "solid", "ZYX", "12")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_stack(
     tell: Callable[[str], None],
 ) -> None:
     lab("stardist", "solid", "ZYX", solid)
-    image, truth = make_cells(1003, (64, 96, 160), diameter=18.0)
+    image, truth = make_cells(1003, (64, 96, 160), diameter=24.0)
     path = save(tmp_path / "stack.ome.tif", image[0], "ZYX")
     tiled = go("stardist/solid", path, "tiled", tile=(64, 96, 80), halo=(32,))
     whole = go("stardist/solid", path, "whole", tile=(64, 96, 160))
@@ -110,7 +110,7 @@ def test_a_stack(
         f"stardist ZYX, {truth.max()} cells in 64 x 96 x 160: F1 {right:.3f} in 2 tiles, "
         f"{f1(labels_of(whole), truth):.3f} in one; the two agree with F1 {alike:.3f} at IoU 0.9"
     )
-    assert right >= 0.75
+    assert right >= 0.85
     assert alike >= 0.95
 
 

@@ -24,16 +24,17 @@ FLAT = {
     "unet_n_filter_base": 16,
     "net_conv_after_unet": 64,
     "train_patch_size": (128, 128),
+    "train_batch_size": 4,
 }
 SOLID = {
     "grid": (2, 2, 2),
-    "rays": 48,
-    "unet_n_filter_base": 16,
+    "rays": 32,
+    "unet_n_filter_base": 32,
     "net_conv_after_unet": 64,
-    "train_patch_size": (32, 48, 48),
+    "train_patch_size": (32, 64, 64),
+    "train_batch_size": 2,
 }
 LEARNING = {
-    "train_batch_size": 4,
     "train_steps_per_epoch": 25,
     "train_learning_rate": 0.001,
     "train_tensorboard": False,
@@ -43,7 +44,7 @@ LEARNING = {
 def picture(seed: int, axes: str) -> tuple[Any, Any]:
     """An image as the axes have it, brightness from 0 to 1, and its labels."""
     if axes == "ZYX":
-        image, labels = make_cells(seed, (40, 64, 64), diameter=16 + seed % 5)
+        image, labels = make_cells(seed, (48, 80, 80), diameter=22 + seed % 5)
     else:
         image, labels = make_cells(seed, (192, 192), diameter=24 + seed % 13)
     image = np.moveaxis(image[[0, 1, 0]], 0, -1) if axes == "YXC" else image[0]
