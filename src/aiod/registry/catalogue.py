@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.errors import ManifestError, UnknownModelError, UsageError
 from aiod.files import reason
-from aiod.registry.index import Entry, Signature, index_layer, signature_of
+from aiod.registry.entry import Entry, Signature
+from aiod.registry.index import index_layer, signature_of
 from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
 from aiod.registry.locations import Place, WeightsLocation, resolve
 from aiod.registry.merge import Family, Model, Source

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 
 from aiod.errors import AiodError
 from aiod.files import read_text
+from aiod.registry.entry import NEVER, Entry, Signature
 from aiod.registry.glance import good_at_a_glance
-from aiod.registry.index import NEVER, Entry, Signature
 from aiod.registry.jsontext import IrregularJSON, parse
 from aiod.registry.problems import Problem
 from aiod.registry.rules import needs_weights, short_name_of, slug_of

@@ -13,14 +13,13 @@ import logging
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aiod.errors import AiodError
 from aiod.files import read_bytes, write_atomically
+from aiod.registry.entry import NEVER, Entry, Signature
 from aiod.registry.layers import NO_MANIFESTS, Layer
-from aiod.registry.problems import Problem
 from aiod.registry.settings import cache_folder
 
 log = logging.getLogger(__name__)
@@ -29,37 +28,6 @@ _FORMAT = 2
 _MAX_INDEX_BYTES = 500_000_000
 # A file written this shortly before the index may change again without a new time.
 _RACY_NANOSECONDS = 2_000_000_000
-
-Signature = tuple[int, int, int, int]
-NEVER: Signature = (0, 0, 0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One manifest file: what it was like when read, its family, and its summary as UTF-8 JSON.
-
-    `family` is None for a file that cannot be used; its summary is then a list of problems.
-    """
-
-    file: str
-    signature: Signature
-    family: str | None
-    body: bytes
-
-    @property
-    def path(self) -> Path:
-        return Path(self.file)
-
-    def summary(self) -> dict[str, Any]:
-        """Name, description and versions of the family: see `entries.summarise`."""
-        summary: dict[str, Any] = json.loads(self.body)
-        return summary
-
-    def problems(self) -> list[Problem]:
-        """Why the file cannot be used; empty for a good one."""
-        return (
-            [] if self.family is not None else [Problem(**item) for item in json.loads(self.body)]
-        )
 
 
 def index_layer(layer: Layer, tasks: Mapping[str, str]) -> list[Entry]:

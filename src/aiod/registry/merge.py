@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiod.registry.index import Entry
+from aiod.registry.entry import Entry
 from aiod.registry.layers import Layer
 from aiod.registry.locations import Place, resolve, why_unreachable
 
