@@ -1,185 +1,27 @@
-"""Runs as a program asks for them: a toy model in a real environment, real files, real workers.
-
-The toy is exact: it labels the connected pieces above a threshold. So the oracle is
-`scipy.ndimage.label` on the whole image, whatever the tiles.
-"""
+"""Runs as a program asks for them: a toy model in a real environment, real files, real workers."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import label
 from test_stitch import same_labels
+from toylab import Image, blobs, labels_of, lines, pieces, save
 
 from aiod.errors import AiodError, UsageError
 from aiod.flow.record import read_record
-from aiod.flow.repeat import repeat_record, request_of, verify
 from aiod.flow.request import Request
 from aiod.flow.results.labels import labels_digest, open_labels
 from aiod.flow.run import Done, run
-from aiod.flow.source import Box
+from aiod.flow.tiles.stitch import Numbering
 from aiod.progress import Step
 from aiod.registry import load
-
-RUNNER = f'''# /// script
-# requires-python = ">=3.11"
-# dependencies = ["appose>=0.12", "numpy=={np.__version__}", "scipy>=1.14"]
-# ///
-"""Connected pieces above a threshold, and every way to go wrong."""
-
-import os
-import signal
-import time
-
-import numpy as np
-from scipy import ndimage
-
-
-def load(weights, *, config, device):
-    return None
-
-
-def survey(statistics, **params):
-    first = statistics[0]
-    return {{"median": float(np.median(np.repeat(first["values"], first["counts"])))}}
-
-
-def predict(model, image, *, axes, median, threshold=100, calls="", trouble="", while_there="",
-            most=0, above_median=False, kind="instance"):
-    if calls:
-        with open(calls, "a") as file:
-            file.write(f"{{image.shape}} {{int(image.sum())}}\\n")
-    if most and image.size > most:
-        raise MemoryError
-    if "C" in axes:
-        image = image.max(axis=axes.index("C"))
-    if trouble and os.path.exists(while_there) and (image == image.dtype.type(250)).any():
-        if trouble == "raise":
-            raise ValueError("no such cell")
-        if trouble == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if trouble == "hang":
-            time.sleep(600)
-        if trouble == "print":
-            print("no end of line", end="", flush=True)
-        if trouble == "shape":
-            return np.zeros((3, 3), np.int32)
-        if trouble == "float":
-            return image.astype(np.float64) / 3
-        if trouble == "negative":
-            return np.full(image.shape, -1)
-    mask = image > (median if above_median else threshold)
-    if kind == "semantic":
-        return mask.astype(np.uint8) + (image > 200)
-    if kind == "masks":
-        whole = np.zeros((2, *image.shape), bool)
-        whole[0], whole[1, image.shape[0] // 2 :] = True, True
-        return whole, np.array([0.5, 0.9])
-    return ndimage.label(mask, np.ones((3,) * image.ndim))[0]
-'''
-NAMES = ("threshold", "calls", "trouble", "while_there", "most", "above_median", "kind")
-VALUES: dict[str, Any] = {"threshold": 100, "most": 0, "above_median": False, "kind": "instance"}
-Image = NDArray[Any]
-
-
-@pytest.fixture(scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache for all tests here, so that the toy's environment is built once."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def lab(_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A layer with the toy: versions for planes, channels, stacks, and classes."""
-    monkeypatch.setenv("AIOD_CACHE", str(_cache))
-    folder = tmp_path / "lab"
-    (folder / "manifests").mkdir(parents=True)
-    (folder / "runners").mkdir()
-    (folder / "runners" / "toy.py").write_text(RUNNER)
-
-    def version(axes: str, **metadata: Any) -> dict[str, Any]:
-        metadata = {"description": "Toys.", "halo": 6, **metadata}
-        tasks = {"nuclei": {"weights": False}}
-        return {"axes": axes, "metadata": metadata, "tasks": tasks}
-
-    manifest = {
-        "name": "Toy",
-        "short_name": "toy",
-        "metadata": {"description": "Toys.", "license": {"code": "MIT"}},
-        "versions": {
-            "plane": version("YX"),
-            "colour": version("YXC"),
-            "stack": version("ZYX"),
-            "half": version("YX", pixel_size={"value": 0.5, "unit": "micrometer"}),
-            "classes": version("YX", output="semantic"),
-        },
-        "params": [
-            {
-                "name": name,
-                "value": VALUES.get(name, ""),
-                "tooltip": "What the toy is told.",
-            }
-            for name in NAMES
-        ],
-    }
-    (folder / "manifests" / "toy.json").write_text(json.dumps(manifest))
-    return folder
-
-
-@pytest.fixture
-def go(lab: Path, tmp_path: Path) -> Callable[..., Done]:
-    def go(model: str | None, *inputs: Path, out: str = "out", **options: Any) -> Done:
-        request = Request(
-            model=model and f"toy/{model}",
-            inputs=inputs,
-            out=tmp_path / out,
-            **{"workers": 2, **options},
-        )
-        return run(request, load([lab]))
-
-    return go
-
-
-def blobs(shape: tuple[int, ...], seed: int = 0, top: int = 240) -> NDArray[np.uint8]:
-    """Blobs in an image, some of them larger than a tile."""
-    noise = ndimage.gaussian_filter(np.random.default_rng(seed).random(shape), 3)
-    low, high = noise.min(), noise.max()
-    return np.asarray((noise - low) / (high - low) * top).astype(np.uint8)
-
-
-def pieces(image: Image, threshold: float = 100) -> Image:
-    labels: Image = ndimage.label(image > threshold, np.ones((3,) * image.ndim))[0]
-    return labels
-
-
-def labels_of(done: Done, number: int = 0) -> Image:
-    source = open_labels(done.folder / str(done.record.images[number].labels)).source
-    return np.squeeze(source.read(Box.whole(source.shape)))
-
-
-def save(path: Path, image: Image, axes: str, **metadata: Any) -> Path:
-    tifffile.imwrite(path, image, metadata={"axes": axes, **metadata}, ome=True)
-    return path
-
-
-def lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> tuple[Path, Image]:
-    image = blobs((150, 130))
-    return save(
-        tmp_path / "cells.ome.tif", image, "YX", PhysicalSizeX=0.25, PhysicalSizeY=0.25
-    ), image
 
 
 def test_tiles_give_the_labels_of_the_whole_image_and_a_full_record(
@@ -221,6 +63,22 @@ def test_the_same_request_is_answered_from_the_finished_run(
     more = go("plane", picture[0], params=params, tile=(64,), exports=("csv",))
     assert len(lines(calls)) == number
     assert "csv" in more.record.images[0].outputs
+
+
+def test_finished_labels_are_certified_without_their_tiles(
+    go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    params = {"calls": str(calls)}
+    for crops, number in ((0, 9), (3, 12), (2, 12), (5, 17)):
+        done = go("plane", picture[0], params=params, tile=(64,), certify=crops)
+        assert len(lines(calls)) == number
+    assert done.record.images[0].certificate is not None
+    assert done.record.images[0].certificate["crops"] == 5
+    shrunk = go("plane", picture[0], tile=(64,), before=("downsample",), out="small")
+    more = go("plane", picture[0], tile=(64,), before=("downsample",), out="small", certify=1)
+    assert more.record.images[0].certificate is not None
+    assert more.record.images[0].labels_digest == shrunk.record.images[0].labels_digest
 
 
 def test_an_image_that_has_changed_is_done_again(
@@ -362,6 +220,85 @@ def test_planes_are_linked_by_overlap(go: Callable[..., Done], tmp_path: Path) -
     assert done.record.images[0].objects == 3
 
 
+def test_after_linking_steps_on_labels_see_the_whole_volume(
+    go: Callable[..., Done], tmp_path: Path
+) -> None:
+    image = blobs((20, 70, 80))
+    path = save(tmp_path / "stack.ome.tif", image, "ZYX")
+    after = ("components", "fill_holes", "min_size:size=100", "clear_border:z=true")
+    options: dict[str, Any] = {"params": {"threshold": 160}, "tile": (30,), "link_z": True}
+    plain = go("plane", path, out="plain", **options)
+    done = go("plane", path, after=after, **options)
+    whole = label(labels_of(plain), connectivity=3, background=0)
+    filled = np.zeros_like(whole)
+    for number in range(1, int(whole.max()) + 1):
+        filled[ndimage.binary_fill_holes(whole == number) & (whole == 0)] = number
+    filled += whole
+    sizes = np.bincount(filled.ravel())
+    inside = np.pad(np.zeros_like(filled[1:-1, 1:-1, 1:-1], bool), 1, constant_values=True)
+    open_ones = np.unique(filled[inside])
+    kept = (filled > 0) & (sizes >= 100)[filled] & ~np.isin(filled, open_ones)
+    assert kept.any()
+    assert same_labels(labels_of(done), np.where(kept, filled, 0))
+    assert done.record.images[0].objects == labels_of(done).max() < labels_of(plain).max()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"link_z": True},
+        {"after": ("components", "smooth", "fill_holes")},
+        {"link_z": True, "after": ("components", "clear_border")},
+    ],
+)
+def test_where_there_is_no_object_there_is_none(
+    go: Callable[..., Done], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    path = save(tmp_path / "stack.ome.tif", np.zeros((3, 40, 50), np.uint8), "ZYX")
+    done = go("plane", path, tile=(20,), exports=("csv", "tiff", "geojson"), certify=2, **options)
+    assert not labels_of(done).any()
+    assert done.record.images[0].objects == 0
+    assert done.failed == ()
+
+
+@pytest.mark.parametrize(
+    ("tile", "halo"), [((1,), (2,)), ((7,), (40,)), ((1000,), (1000,)), ((5, 30), (0, 0))]
+)
+def test_tiles_and_halos_may_have_any_size(
+    go: Callable[..., Done], tmp_path: Path, tile: tuple[int, ...], halo: tuple[int, ...]
+) -> None:
+    image = blobs((14, 17)) if tile == (1,) else blobs((60, 45))
+    done = go("plane", save(tmp_path / "a.ome.tif", image, "YX"), tile=tile, halo=halo)
+    labels = labels_of(done)
+    assert np.array_equal(labels > 0, image > 100)
+    if halo[0]:
+        assert same_labels(labels, pieces(image))
+
+
+def test_labels_past_32_bits_stay_what_they_are(
+    go: Callable[..., Done], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = 2**32 + 5
+    image = blobs((3, 60, 45))
+    path = save(tmp_path / "a.ome.tif", image, "ZYX")
+    table = Numbering.table
+
+    def high(self: Numbering, tile: int) -> Image:
+        found = table(self, tile)
+        return np.where(found > 0, found.astype(np.uint64) + far, 0).astype(np.uint64)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Numbering, "dtype", np.dtype(np.uint64))
+        patch.setattr(Numbering, "table", high)
+        done = go("plane", path, tile=(20,), out="high")
+        more = go("plane", path, tile=(20,), after=("min_size:1",), out="after")
+    assert labels_of(done).dtype == np.uint64
+    assert labels_of(done).max() > 2**32
+    assert same_labels(labels_of(done), labels_of(more))
+    assert labels_of(more).max() == done.record.images[0].objects
+
+
 def test_a_model_for_stacks_takes_them_whole(go: Callable[..., Done], tmp_path: Path) -> None:
     image = blobs((20, 50, 60))
     path = save(tmp_path / "stack.ome.tif", image, "ZYX")
@@ -442,6 +379,29 @@ def test_classes_are_cropped_to_their_tiles(
     assert done.record.images[0].objects is None
 
 
+def test_objects_are_made_of_classes_before_other_steps_on_labels(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    with pytest.raises(UsageError, match=r"gives classes[\s\S]*--post components before it"):
+        go("classes", picture[0], params={"kind": "semantic"}, after=("min_size:30",))
+    done = go(
+        "classes",
+        picture[0],
+        params={"kind": "semantic"},
+        after=("objects=components", "objects=min_size:30", "classes=none"),
+        tile=(32,),
+    )
+    classes = (picture[1] > 100).astype(int) + (picture[1] > 200)
+    whole = label(classes, connectivity=2, background=0)
+    kept = np.isin(whole, np.flatnonzero(np.bincount(whole.ravel()) >= 30)) & (whole > 0)
+    assert [image.set for image in done.record.images] == ["nuclei-classes", "nuclei-objects"]
+    assert np.array_equal(labels_of(done), classes)
+    assert same_labels(labels_of(done, 1), np.where(kept, whole, 0))
+    assert [image.objects for image in done.record.images] == [None, labels_of(done, 1).max()]
+    kinds = [open_labels(done.folder / str(image.labels)).kind for image in done.record.images]
+    assert kinds == ["semantic", "instance"]
+
+
 def test_of_overlapping_masks_the_one_with_the_higher_score_has_the_pixel(
     go: Callable[..., Done], picture: tuple[Path, Image]
 ) -> None:
@@ -489,7 +449,7 @@ def test_a_folder_in_use_by_another_run_is_left_alone(
     from filelock import FileLock
 
     (tmp_path / "out" / ".aiod").mkdir(parents=True)
-    with FileLock(tmp_path / "out" / ".aiod" / "lock"), pytest.raises(UsageError, match="in use"):
+    with FileLock(tmp_path / "out" / ".aiod" / ".lock"), pytest.raises(UsageError, match="in use"):
         go("plane", picture[0])
 
 
@@ -502,39 +462,3 @@ def test_a_run_without_a_folder_gets_one_of_its_own(
     other = run(Request(model="toy/plane", inputs=[picture[0]], halo=(9,)), load([lab]))
     assert one.folder == same.folder != other.folder
     assert one.folder.parent == Path("aiod-out")
-
-
-def test_a_run_is_repeated_from_its_record_alone(
-    go: Callable[..., Done], lab: Path, picture: tuple[Path, Image], tmp_path: Path
-) -> None:
-    first = go(
-        "half",
-        picture[0],
-        params={"threshold": 120},
-        before=("soft=gaussian:sigma=1", "raw=none"),
-        after=("min_size:5",),
-        rescale=True,
-        tile=(50,),
-    )
-    request = request_of(first.record, out=tmp_path / "again")
-    again = run(
-        request, load([lab]), repeats=repeat_record(first.record, first.folder / "run.json")
-    )
-    assert again.record.request == first.record.request
-    assert {verdict.state for verdict in verify(again.folder)} == {"same"}
-    level = again.folder / str(again.record.images[0].labels) / "0"
-    shutil.rmtree(level / "c")
-    states = {verdict.set: verdict.state for verdict in verify(again.folder)}
-    assert states == {"nuclei-raw": "changed", "nuclei-soft": "same"}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    """After a run, no process of a model is left."""
-    import psutil
-
-    yield
-    children = psutil.Process().children(recursive=True)
-    workers = [each for each in children if "inside.py" in " ".join(each.cmdline())]
-    _, left = psutil.wait_procs(workers, timeout=5)
-    assert not left

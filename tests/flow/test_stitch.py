@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.measure import label
-from skimage.segmentation import relabel_sequential
+from skimage.segmentation import find_boundaries, relabel_sequential
 
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.stitch import Union, compact, join, match, number
@@ -110,6 +110,69 @@ def test_dense_touching_cells_are_neither_joined_nor_cut(tile: tuple[int, int], 
     found = tiled(own_numbers(truth), Plan(truth.shape, tile, (halo, halo)))
     assert same_labels(found, truth)
     assert agreement(found, truth) == 1.0
+
+
+def wrong_far_out(truth: Pixels, plan: Plan, how: str, seed: int) -> Callable[[Box], Pixels]:
+    """A model that is right in the core and the inner half of the halo, and wrong further out."""
+    cores = {tile.outer: tile.core for tile in plan}
+    near = tuple(-(-halo // 2) for halo in plan.halo)
+
+    def model(box: Box) -> Pixels:
+        random = np.random.default_rng((seed, *box.start))
+        seen = own_numbers(truth)(box)
+        far = np.ones(box.shape, bool)
+        far[cores[box].grown(near, plan.shape).seen_from(box.start).slices] = False
+        wrong = {
+            "dropped": np.zeros_like(seen),
+            "merged": np.full_like(seen, random.integers(1, seen.max() + 1)),
+            "swapped": random.permutation(int(seen.max()) + 1)[seen],
+            "moved": np.roll(seen, random.integers(-5, 6, seen.ndim), tuple(range(seen.ndim))),
+            "noise": random.integers(0, seen.max() + 5, seen.shape),
+        }[how]
+        return np.where(far, wrong, seen)
+
+    return model
+
+
+@given(
+    st.sampled_from(["dropped", "merged", "swapped", "moved", "noise"]),
+    st.integers(0, 2**32 - 1),
+    st.tuples(st.integers(9, 70), st.integers(9, 70)),
+    st.tuples(st.integers(2, 24), st.integers(2, 24)),
+)
+@settings(max_examples=80, deadline=None)
+def test_what_a_model_says_in_the_outer_half_of_its_halo_does_no_harm(
+    how: str, seed: int, tile: tuple[int, int], halo: tuple[int, int]
+) -> None:
+    truth = dense_cells((150, 140), 120, seed)
+    plan = Plan(truth.shape, tile, halo)
+    found = tiled(wrong_far_out(truth, plan, how, seed), plan)
+    assert same_labels(found, truth)
+
+
+@pytest.mark.parametrize("how", ["dropped", "merged", "swapped", "moved", "noise"])
+def test_the_outer_half_of_halos_does_no_harm_in_stacks(how: str) -> None:
+    truth = dense_cells((30, 60, 60), 150)
+    plan = Plan(truth.shape, (10, 20, 25), (3, 8, 5))
+    assert same_labels(tiled(wrong_far_out(truth, plan, how, 1), plan), truth)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(20, 70), st.integers(4, 24))
+@settings(max_examples=40, deadline=None)
+def test_outlines_that_tiles_see_differently_never_join_two_cells(
+    seed: int, tile: int, halo: int
+) -> None:
+    truth = dense_cells((150, 140), 60, seed)
+    outlines = find_boundaries(truth, mode="thick")
+
+    def model(box: Box) -> Pixels:
+        random = np.random.default_rng((seed, *box.start))
+        lost = outlines[box.slices] & (random.random(box.shape) < 0.5)
+        return np.where(lost, 0, own_numbers(truth)(box))
+
+    found = tiled(model, Plan(truth.shape, (tile, tile), (halo, halo)))
+    pairs = np.unique(np.stack([found[found > 0], truth[found > 0]]), axis=1)
+    assert len(np.unique(pairs[0])) == pairs.shape[1]
 
 
 def test_dense_touching_cells_in_a_stack() -> None:

@@ -150,6 +150,15 @@ class PlanRecord(Strict):
     frames: Annotated[Count, Field(description="Time points, and planes done one by one.")] = 1
 
 
+class GivenRecord(Strict):
+    """What a user said of an image, by a samplesheet or an option, in place of its metadata."""
+
+    axes: Annotated[Text | None, Field(description="Letters of its own axes.")] = None
+    channels: Annotated[tuple[Text, ...], Field(description="Names, or numbers from 1.")] = ()
+    pixel_size: Annotated[dict[Text, float], Field(description="Micrometres an axis.")] = {}
+    expected: Annotated[dict[Text, int], Field(description="Sizes it must have.")] = {}
+
+
 class ImageRecord(Strict):
     """One image with one set of steps: what it is, what came of it."""
 
@@ -160,6 +169,7 @@ class ImageRecord(Strict):
         Literal["done", "failed", "unfinished"], Field(description="How far it came.")
     ]
     error: Annotated[Text | None, Field(description="Why it failed.")] = None
+    given: Annotated[GivenRecord, Field(description="What the user said of it.")] = GivenRecord()
     fingerprint: Annotated[Digest | None, Field(description="Hash of the image.")] = None
     axes: Annotated[Axes | None, Field(description="Of the image.")] = None
     shape: Annotated[Shape | None, Field(description="Of the image.")] = None
@@ -235,8 +245,8 @@ def request_digest(record: RunRecord) -> str:
     """The digest of what determines the masks: two runs with the same one must give the same.
 
     In it: version of aiod, weights, runner, environment, parameters (given or defaulted alike),
-    options, steps, and of each image its name, content, axes, channels and pixel size. Not in it:
-    machine, device, times, paths, outcome.
+    options, steps, and of each image its name, content, axes, channels and pixel size, and what the
+    user said of these. Not in it: machine, device, times, paths, outcome.
     """
     model, weights = record.model, record.model.weights
     images = sorted(
@@ -244,6 +254,7 @@ def request_digest(record: RunRecord) -> str:
             {
                 "sample": image.sample,
                 "set": image.set,
+                "given": image.given.model_dump(mode="json"),
                 "fingerprint": image.fingerprint,
                 "axes": image.axes,
                 "channels": image.channels,

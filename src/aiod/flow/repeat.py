@@ -64,7 +64,7 @@ def changes_since(record: RunRecord) -> list[str]:
         if image.fingerprint is None:
             continue
         try:
-            now = open_image(image.path, axes=_text(record.options.get("axes"))).fingerprint
+            now = open_image(image.path, axes=image.given.axes).fingerprint
         except AiodError as error:
             found.append(error.what)
             continue
@@ -82,7 +82,8 @@ def verify(path: Path, other: Path | None = None) -> list[Verdict]:
     """Whether the labels in a run's folder are those of its record.
 
     With `other`, the record of another run, or where the run repeats another, they are compared
-    with that one's. Raises AiodError for a record that cannot be read.
+    with that one's. Raises AiodError for a record that cannot be read, and where the record of the
+    run that was repeated is no longer that one.
     """
     record = read_record(path)
     folder = path if path.is_dir() else path.parent
@@ -90,7 +91,7 @@ def verify(path: Path, other: Path | None = None) -> list[Verdict]:
     if other is not None:
         expected = {_name(image): image for image in read_record(other).images}
     elif record.repeats is not None:
-        expected = {_name(image): image for image in read_record(record.repeats.path).images}
+        expected = {_name(image): image for image in _repeated(record.repeats).images}
     found = [_verdict(image, expected.get(_name(image)), folder) for image in record.images]
     known = {_name(image) for image in record.images}
     return found + [
@@ -98,6 +99,16 @@ def verify(path: Path, other: Path | None = None) -> list[Verdict]:
         for name in expected
         if name not in known
     ]
+
+
+def _repeated(repeats: RepeatRecord) -> RunRecord:
+    first = read_record(repeats.path)
+    if request_digest(first) != repeats.request:
+        raise AiodError(
+            f"{repeats.path} is no longer the record of the run that was repeated.",
+            hint="`aiod verify RUN_JSON OTHER_RUN_JSON` compares with it all the same",
+        )
+    return first
 
 
 def _name(image: ImageRecord) -> tuple[str, str]:
@@ -131,8 +142,10 @@ def _samples(record: RunRecord) -> Iterable[Sample]:
             yield Sample(
                 name=image.sample,
                 path=Path(image.path),
-                channels=image.channels,
-                pixel_size={str(axis): size for axis, size in image.pixel_size.items()} or None,
+                axes=image.given.axes,
+                channels=image.given.channels,
+                pixel_size=image.given.pixel_size or None,
+                expected=image.given.expected or None,
             )
 
 

@@ -35,6 +35,8 @@ from aiod.registry.schema import Metadata
 from aiod.words import listing
 
 EXPORTS = ("tiff", "geojson", "csv")
+MAKES_OBJECTS = "components"
+"""The step after the model that turns classes into objects."""
 _MAX_RUNNER_BYTES = 1_000_000
 _MAX_MANIFEST_BYTES = 5_000_000
 
@@ -78,6 +80,10 @@ class StepSet:
     name: str
     before: tuple[StepCall, ...]
     after: tuple[StepCall, ...]
+
+    def kind_after(self, model: Kind) -> Kind:
+        """What the labels are whose model gives `model`: steps on labels leave objects."""
+        return "instance" if self.after else model
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +145,18 @@ def settle(request: Request, registry: Registry) -> Settled:
     wrong = [export for export in request.exports if export not in EXPORTS]
     if wrong:
         raise UsageError(f'There is no export "{wrong[0]}".', hint=f"one of {listing(EXPORTS)}")
+    sets = step_sets(request.before, request.after, model.task)
+    kind = metadata.output or "instance"
+    if kind == "semantic":
+        _check_after_classes(model, sets)
     runner = runner_for(model.family, registry.layers)
     return Settled(
         request=request,
         model=model,
         metadata=metadata,
         arguments=arguments,
-        sets=step_sets(request.before, request.after, model.task),
-        kind=metadata.output or "instance",
+        sets=sets,
+        kind=kind,
         runner=runner,
         runner_sha256=_sha256(runner, _MAX_RUNNER_BYTES),
         manifest_sha256=_sha256(registry.manifest_files(model)[-1][1], _MAX_MANIFEST_BYTES),
@@ -218,6 +228,16 @@ def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[S
         )
         for label, group in named.items()
     )
+
+
+def _check_after_classes(model: Model, sets: Sequence[StepSet]) -> None:
+    """Steps on labels act on objects: of classes they would first have to be made."""
+    for steps in sets:
+        if steps.after and steps.after[0].name != MAKES_OBJECTS:
+            raise UsageError(
+                f"{model.id} gives classes, and {steps.after[0].name} works on objects.",
+                hint=f"--post {MAKES_OBJECTS} before it makes an object of each connected piece",
+            )
 
 
 def _parse(step: str, *, is_before: bool) -> StepCall:

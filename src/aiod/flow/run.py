@@ -40,8 +40,8 @@ from aiod.flow.record import (
     sealed,
     write_record,
 )
-from aiod.flow.request import Ready, Request, Settled, StepSet, look, settle
-from aiod.flow.segment import HIDDEN, Running, finished_image, segment
+from aiod.flow.request import Ready, Refused, Request, Settled, StepSet, look, settle
+from aiod.flow.segment import HIDDEN, Running, crops_in, finished_image, given_of, segment
 from aiod.flow.tiles.engine import Engine
 from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
@@ -49,6 +49,8 @@ from aiod.registry.pull import Weights, pull
 
 OUT = Path("aiod-out")
 """Where runs go that name no folder: each into one of its own, named after model and settings."""
+_LOCK = ".lock"
+"""Its dot keeps it apart from the folders of images, whose names have none in front."""
 _PACKAGES = (
     "aiod-hub",
     "appose",
@@ -60,6 +62,7 @@ _PACKAGES = (
     "zarr",
 )
 _SHORT = 8
+_SECONDS_BETWEEN_RECORDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,9 @@ def run(
     key = key_of(record)
     folder = request.out or OUT / _folder_name(settled, key)
     with _own(folder):
-        _check_same(folder, key)
-        images = [
-            failed_record(each.sample, steps.name, each.error)
+        images = _others(folder, key, [*ready, *refused])
+        images += [
+            failed_record(each.sample, steps.name, request, each.error)
             for each in refused
             for steps in settled.sets
         ]
@@ -141,26 +144,50 @@ def run(
         earlier = sum(map(len, finished.values()))
         images += itertools.chain.from_iterable(finished.values())
         waiting = [each for each in ready if each.sample.name not in finished]
-
-        def keep(image: ImageRecord | None = None) -> RunRecord:
-            if image is not None:
-                images.append(image)
-            now = {"images": _sorted(images), "seconds": round(time.monotonic() - clock, 3)}
-            kept = sealed(record.model_copy(update=now))
-            write_record(kept, folder)
-            return kept
-
+        told = _Told(folder, record, images, clock)
         if waiting:
             workers = settled.profile.worker_count(device, request.workers)
             spec = _worker_spec(settled, environment, weights, device, workers)
-            with Engine(workers, spec) as engine:
-                _segment_all(Running(settled, engine, spec, folder, key, progress), waiting, keep)
-        record = keep()
+            try:
+                with Engine(workers, spec) as engine:
+                    running = Running(settled, engine, spec, folder, key, progress)
+                    _segment_all(running, waiting, told.add)
+            except BaseException:
+                if images:
+                    with contextlib.suppress(AiodError):  # what happened before matters more
+                        told.write()
+                raise
+        record = told.write()
         from aiod.flow.methods import bibtex_of, methods_of
 
         write_atomically(folder / "methods.md", methods_of(record, registry))
         write_atomically(folder / "citations.bib", bibtex_of(record, registry))
     return Done(folder, record, earlier)
+
+
+@dataclass(slots=True)
+class _Told:
+    """The record of a run under way, in its folder; `clock` is when the run began."""
+
+    folder: Path
+    record: RunRecord
+    images: list[ImageRecord]
+    clock: float
+    written: float = 0.0
+
+    def add(self, image: ImageRecord) -> None:
+        """One image more; of many small ones not each is worth writing all of the record again."""
+        self.images.append(image)
+        if time.monotonic() - self.written > _SECONDS_BETWEEN_RECORDS:
+            self.write()
+
+    def write(self) -> RunRecord:
+        seconds = round(time.monotonic() - self.clock, 3)
+        images = tuple(sorted(self.images, key=lambda image: (image.sample, image.set)))
+        kept = sealed(self.record.model_copy(update={"images": images, "seconds": seconds}))
+        write_record(kept, self.folder)
+        self.written = time.monotonic()
+        return kept
 
 
 def _segment_all(
@@ -183,7 +210,13 @@ def _segment_all(
             except AiodError as error:
                 if isinstance(error, ModelError) and error.kind == "load":
                     raise
-                image = failed_record(each.sample, steps.name, error)
+                image = failed_record(each.sample, steps.name, running.settled.request, error)
+            except OSError as error:
+                told = AiodError(
+                    f"{each.sample.name} cannot be finished in {running.folder}: {reason(error)}.",
+                    hint="the same command goes on where it was",
+                )
+                image = failed_record(each.sample, steps.name, running.settled.request, told)
             with lock:
                 done += 1
                 keep(image)
@@ -209,10 +242,10 @@ def _own(folder: Path) -> Iterator[None]:
     """Hold a run folder for this process. Raises AiodError when another run uses it."""
     from filelock import FileLock, Timeout
 
+    lock = FileLock(folder / HIDDEN / _LOCK)
     try:
         (folder / HIDDEN).mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / HIDDEN / "lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise UsageError(
             f"{folder} is in use by another run.", hint="wait for it, or choose another with -o"
@@ -222,18 +255,46 @@ def _own(folder: Path) -> Iterator[None]:
             f"The run folder {folder} cannot be written: {reason(error)}.",
             hint="choose another with -o",
         ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _check_same(folder: Path, key: str) -> None:
-    """Raise UsageError when the folder holds a run of other settings."""
+def _others(folder: Path, key: str, asked: Sequence[Ready | Refused]) -> list[ImageRecord]:
+    """What the folder's record tells of images that are not asked for now: they stay in it.
+
+    Raises UsageError when the folder holds a run of other settings, or the labels of another image
+    by the name of one of those `asked` for.
+    """
     if not (folder / FILE_NAME).exists():
-        return
+        return []
     earlier = read_record(folder)
     if key_of(earlier) != key:
         raise UsageError(
             f"{folder} holds another run, of {earlier.model.id} with other settings or versions.",
             hint="choose another folder with -o, or remove this one",
         )
+    now = {each.sample.name: each for each in asked}
+    kept = [
+        image
+        for image in earlier.images
+        if image.labels is not None and (folder / image.labels / "zarr.json").is_file()
+    ]
+    for image in kept:
+        same = now.get(image.sample)
+        if isinstance(same, Ready) and not _may_be(same, image):
+            raise UsageError(
+                f"{folder} holds labels of another image called {image.sample}: {image.path}.",
+                hint="choose another folder with -o, or name the images in a samplesheet",
+            )
+    return [image for image in kept if image.sample not in now]
+
+
+def _may_be(ready: Ready, image: ImageRecord) -> bool:
+    """Whether a record is of the same image, moved or changed, but not both."""
+    path = str(ready.sample.path.absolute())
+    return image.fingerprint == ready.image.fingerprint or image.path == path
 
 
 def key_of(record: RunRecord) -> str:
@@ -243,9 +304,8 @@ def key_of(record: RunRecord) -> str:
 
 def _has_all(image: ImageRecord, request: Request) -> bool:
     """Whether a finished image has what a request asks for beside its labels."""
-    return set(request.exports) <= set(image.outputs) and (
-        not request.certify or image.certificate is not None
-    )
+    outputs = {"overlay", *request.exports} <= image.outputs.keys()
+    return outputs and crops_in(image) >= request.certify
 
 
 def _worker_spec(
@@ -281,7 +341,7 @@ def options_of(request: Request) -> dict[str, Any]:
     }
 
 
-def failed_record(sample: Sample, name: str, error: AiodError) -> ImageRecord:
+def failed_record(sample: Sample, name: str, request: Request, error: AiodError) -> ImageRecord:
     """An image that could not be segmented."""
     return ImageRecord(
         sample=sample.name,
@@ -289,11 +349,8 @@ def failed_record(sample: Sample, name: str, error: AiodError) -> ImageRecord:
         path=str(sample.path.absolute()),
         status="failed",
         error=str(error),
+        given=given_of(sample, request),
     )
-
-
-def _sorted(images: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
-    return tuple(sorted(images, key=lambda image: (image.sample, image.set)))
 
 
 def _model_record(settled: Settled, weights: Weights) -> ModelRecord:

@@ -4,7 +4,7 @@ What is finished is kept on disk under a key that names all it depends on, and i
 by this process or by the next.
 
     <run>/cells.ome.zarr/labels/nuclei        the labels
-    <run>/.aiod/cells/nuclei/tiles/           finished tiles, until the labels are whole
+    <run>/.aiod/cells/nuclei/tiles/           finished tiles, until image.json is there
     <run>/.aiod/cells/nuclei/image.json       what was done, with its key: the image is finished
 """
 
@@ -22,10 +22,12 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from aiod.errors import AiodError
-from aiod.files import read_text, write_atomically
-from aiod.flow.models.workers import WorkerSpec
-from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
-from aiod.flow.request import Ready, Settled, StepSet, plan_of
+from aiod.files import read_text, reason, write_atomically
+from aiod.flow.images.image import open_image
+from aiod.flow.images.inputs import Sample
+from aiod.flow.models.workers import Worker, WorkerSpec
+from aiod.flow.record import GivenRecord, ImageRecord, PlanRecord, canonical_digest, within
+from aiod.flow.request import Ready, Request, Settled, StepSet, plan_of
 from aiod.flow.results.labels import (
     chunks_for,
     create_labels,
@@ -33,15 +35,18 @@ from aiod.flow.results.labels import (
     labels_digest,
     open_labels,
 )
+from aiod.flow.source import Source
 from aiod.flow.steps.chain import measure_steps
 from aiod.flow.steps.histogram import Histogram, histograms
 from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array
-from aiod.flow.tiles.engine import Engine, model_of
-from aiod.flow.tiles.job import Finished, Job, Place, TileError, places_of, run_tile
+from aiod.flow.tiles.engine import Engine
+from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tile
 from aiod.progress import Progress, Step
 from aiod.words import counted
 
 HIDDEN = ".aiod"
+_TILES = "tiles"
+_SCRATCH = "scratch"
 _RECORD = "image.json"
 SPATIAL: tuple[Literal["Z", "Y", "X"], ...] = ("Z", "Y", "X")
 _KEY = "key"
@@ -71,10 +76,16 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
     settled = running.settled
     work = _work(running.folder, ready, steps)
     record = finished_image(running.folder, running.key, ready, steps)
-    if record is None or (settled.request.certify and record.certificate is None):
+    if record is not None and crops_in(record) < settled.request.certify:
+        record = _certified(running, ready, steps, record)
+    if record is None:
         started = time.monotonic()
         record = _masks(running, ready, steps, work)
         record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
+        _keep(running, ready, steps, record)
+        shutil.rmtree(work / _SCRATCH, ignore_errors=True)
+        if record.status == "done":  # and said to be: only now nobody needs the tiles again
+            shutil.rmtree(work / _TILES, ignore_errors=True)
     # What comes after the tiles is imported after them, so that the first comes soon.
     from aiod.flow.outputs import write_outputs
 
@@ -86,9 +97,44 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         planes_apart="Z" in ready.fit.loops and not settled.request.link_z,
         mapper=running.engine.map,
     )
-    kept = {"key": _key(running.key, ready, steps), "record": record.model_dump(mode="json")}
-    write_atomically(work / _RECORD, json.dumps(kept))
+    _keep(running, ready, steps, record)
     return record
+
+
+def crops_in(record: ImageRecord) -> int:
+    """How many random crops were compared with the labels of an image."""
+    crops = (record.certificate or {}).get("crops")
+    return crops if isinstance(crops, int) else 0
+
+
+def _certified(
+    running: Running, ready: Ready, steps: StepSet, record: ImageRecord
+) -> ImageRecord | None:
+    """Finished labels with their certificate; None where they are not in the model's pixels."""
+    job = _job(running, ready, steps, _work(running.folder, ready, steps))
+    if record.labels is None or not _is_direct(job, ready, steps):
+        return None
+    labels = open_labels(running.folder / record.labels).source
+    return record.model_copy(update={"certificate": _certificate(running, job, labels)})
+
+
+def _certificate(running: Running, job: Job, labels: Source) -> dict[str, Any]:
+    from aiod.flow.tiles.certify import certify
+
+    return certify(job, labels, running.settled.request.certify, running.engine.map)
+
+
+def _is_direct(job: Job, ready: Ready, steps: StepSet) -> bool:
+    """Whether the joined tiles are the labels of the image as they are."""
+    seen, image = job.source.sizes, ready.image.source
+    return not steps.after and all(
+        seen[axis] == size for axis, size in image.sizes.items() if axis != "C"
+    )
+
+
+def _keep(running: Running, ready: Ready, steps: StepSet, record: ImageRecord) -> None:
+    kept = {"key": _key(running.key, ready, steps), "record": record.model_dump(mode="json")}
+    write_atomically(_work(running.folder, ready, steps) / _RECORD, json.dumps(kept))
 
 
 def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> ImageRecord | None:
@@ -102,7 +148,9 @@ def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> Imag
     except (AiodError, ValidationError, ValueError, KeyError, TypeError, RecursionError):
         return None
     there = record.labels is not None and (folder / record.labels / "zarr.json").is_file()
-    return record if record.status == "done" and there else None
+    if record.status != "done" or not there:
+        return None
+    return record.model_copy(update={"path": str(ready.sample.path.absolute())})
 
 
 def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageRecord:
@@ -111,11 +159,9 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     job = _job(running, ready, steps, work)
     _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
     tiles, failures = _run_tiles(running, job)
+    _check_unchanged(ready, job)
     image, plan = ready.image.source, job.plan
     target, objects, certificate = _labels(running, ready, steps, job, tiles)
-    if not failures:
-        shutil.rmtree(job.folder, ignore_errors=True)
-    shutil.rmtree(work / "scratch", ignore_errors=True)
     warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(tiles)]
     return ImageRecord(
         sample=ready.sample.name,
@@ -123,6 +169,7 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
         path=str(ready.sample.path.absolute()),
         status="unfinished" if failures else "done",
         error=_told(failures, len(tiles)) if failures else None,
+        given=given_of(ready.sample, running.settled.request),
         fingerprint=ready.image.fingerprint,
         axes=image.axes,
         shape=image.shape,
@@ -167,21 +214,20 @@ def _job(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
         worker=running.worker,
         params=settled.arguments.all,
         survey={},
-        folder=work / "tiles",
+        folder=work / _TILES,
         attempts=settled.profile.attempts,
     )
     if not settled.surveys:
         return job
     found = histograms(job.source, mapper=mapper, progress=running.progress)
-    survey = partial(_survey, running.worker, found)
-    return replace(job, survey=next(iter(running.engine.map(survey, [job.params]))))
+    return replace(job, survey=next(iter(mapper(partial(_survey, found), [job]))))
 
 
-def _survey(
-    spec: WorkerSpec, found: Sequence[Histogram], params: Mapping[str, Any]
-) -> dict[str, Any]:
-    with model_of(spec) as worker:
-        return worker.survey(found, params)
+def _survey(found: Sequence[Histogram], job: Job) -> dict[str, Any]:
+    def ask(worker: Worker) -> dict[str, Any]:
+        return worker.survey(found, job.params)
+
+    return ask_model(job.worker, job.attempts, ask)
 
 
 def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[TileError]]:
@@ -212,11 +258,10 @@ def _labels(
     image = ready.image.source
     axes = image.axes.replace("C", "")
     shape = tuple(image.sizes[axis] for axis in axes)
-    seen = job.source
     tile = dict(zip(ready.fit.spatial, job.plan.tile, strict=True))
-    direct = not steps.after and all(seen.sizes[axis] == image.sizes[axis] for axis in axes)
+    direct = _is_direct(job, ready, steps)
     folder = running.folder / f"{ready.sample.name}.ome.zarr"
-    shutil.rmtree(folder / "labels" / steps.name, ignore_errors=True)
+    _remove(folder / "labels" / steps.name)
 
     def final(shape: tuple[int, ...], dtype: Any) -> Any:
         return create_labels(
@@ -230,18 +275,16 @@ def _labels(
             ),
             pixel_size=image.pixel_size,
             source=str(ready.sample.path.absolute()),
-            kind=job.kind,
+            kind=steps.kind_after(job.kind),
             about={"model": settled.model.id},
         )
 
-    scratch = job.folder.parent / "scratch"
+    scratch = job.folder.parent / _SCRATCH
     store = final if direct else temporary_array(scratch, "joined", tile, axes)
     joined = join_tiles(job, tiles, store, link_z=settled.request.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
-        from aiod.flow.tiles.certify import certify
-
-        certificate = certify(job, joined.labels, settled.request.certify, mapper)
+        certificate = _certificate(running, job, joined.labels)
     objects = joined.objects
     if not direct:
         objects = finish(
@@ -250,7 +293,7 @@ def _labels(
             spatial="ZYX" if settled.request.link_z and "Z" in axes else ready.fit.spatial,
             factors=job.factors,
             after=steps.after,
-            scratch=temporary_array(scratch, "enlarged", tile, axes),
+            scratch=scratch,
             pixel_size=image.pixel_size,
             mapper=mapper,
         )
@@ -264,9 +307,44 @@ def _keep_tiles_of(job: Job, key: str) -> None:
         same = read_text(mark, limit=1000) == key
     except AiodError:
         same = False
-    if not same:
-        shutil.rmtree(job.folder, ignore_errors=True)
+    if not same or job.folder.is_symlink():
+        _remove(job.folder)
         write_atomically(mark, key)
+
+
+def _check_unchanged(ready: Ready, job: Job) -> None:
+    """Raise AiodError when the image is not the one that was looked at; its tiles go then."""
+    if open_image(ready.sample.path, axes=ready.opening.axes).fingerprint != (
+        ready.image.fingerprint
+    ):
+        _remove(job.folder)
+        raise AiodError(
+            f"{ready.sample.path} was changed while it was segmented.",
+            hint="the same command segments it as it is now",
+        )
+
+
+def _remove(path: Path) -> None:
+    """Have a folder gone, or a link to one. Raises AiodError where anything of it stays."""
+    try:
+        path.unlink() if path.is_symlink() else shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise AiodError(
+            f"{path}, of an earlier run, cannot be removed: {reason(error)}.",
+            hint="remove it, or choose another folder with -o",
+        ) from error
+
+
+def given_of(sample: Sample, request: Request) -> GivenRecord:
+    """What a samplesheet said of an image, else the options for all images."""
+    return GivenRecord(
+        axes=sample.axes or request.axes,
+        channels=sample.channels or tuple(request.channels),
+        pixel_size=dict(sample.pixel_size or request.pixel_size or {}),
+        expected=dict(sample.expected or {}),
+    )
 
 
 def _work(folder: Path, ready: Ready, steps: StepSet) -> Path:
@@ -274,7 +352,10 @@ def _work(folder: Path, ready: Ready, steps: StepSet) -> Path:
 
 
 def _key(key: str, ready: Ready, steps: StepSet) -> str:
-    """A digest of all that determines the masks of an image."""
+    """A digest of all that determines the masks of an image.
+
+    Of the axes given: their order says which is which where the metadata do not.
+    """
     size = ready.image.source.pixel_size
     return canonical_digest(
         {
@@ -282,6 +363,7 @@ def _key(key: str, ready: Ready, steps: StepSet) -> str:
             "set": steps.name,
             "fingerprint": ready.image.fingerprint,
             "axes": ready.image.source.axes,
+            "axes given": ready.opening.axes,
             "channels": list(ready.fit.channels or ()),
             "gray": ready.fit.gray,
             "pixel_size": dict(size),

@@ -53,6 +53,12 @@ class ModelError(AiodError):
         self.kind = kind
         self.log = log
 
+    def of_kind(self, kind: Kind) -> ModelError:
+        """The same, told as another kind of trouble."""
+        return ModelError(
+            self.what, kind=kind, log=self.log, details=list(self.details), hint=self.hint
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         make = partial(
             type(self), kind=self.kind, log=self.log, details=list(self.details), hint=self.hint
@@ -180,8 +186,7 @@ class Worker:
         if answer["bytes"]:
             self._room("out", int(answer["bytes"]))
             answer = self._ask({"action": "fetch"}, self.spec.predict_seconds, "on this tile")
-        assert self._process is not None
-        labels = self._process.take(shape, answer["dtype"])
+        labels = self._at_work.take(shape, answer["dtype"])
         return Prediction(self._checked(labels), seconds, messages)
 
     def close(self) -> None:
@@ -189,6 +194,14 @@ class Worker:
         process, self._process = self._process, None
         if process is not None:
             process.close()
+
+    @property
+    def _at_work(self) -> Process:
+        """The process. Raises ModelError where another thread has ended it in the meantime."""
+        process = self._process
+        if process is None:
+            raise ModelError(f"The process of {self.spec.family} was ended.", kind="lost")
+        return process
 
     def _drop(self) -> None:
         process, self._process = self._process, None
@@ -198,24 +211,21 @@ class Worker:
     def _send(
         self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str
     ) -> dict[str, Any]:
-        assert self._process is not None
         try:
-            places = self._process.put(arrays)
+            places = self._at_work.put(arrays)
         except (OSError, Ended, Lost) as error:
             raise self._told(error, when) from error
         return self._ask({**request, "arrays": places}, self.spec.predict_seconds, when)
 
     def _room(self, role: str, size: int) -> None:
-        assert self._process is not None
         try:
-            self._process.room(role, size)
+            self._at_work.room(role, size)
         except (OSError, Ended, Lost) as error:
             raise self._told(error, "on this tile") from error
 
     def _ask(self, request: dict[str, Any], seconds: float, when: str) -> dict[str, Any]:
         """An answer without `failure`. Raises ModelError; after a crash the process is gone."""
-        process = self._process
-        assert process is not None
+        process = self._at_work
         self._mark = process.tail.position
         try:
             answer = process.ask(request, seconds)
@@ -231,8 +241,7 @@ class Worker:
     def _told(self, error: Exception, when: str, seconds: float = 0.0) -> ModelError:
         """A process that is no more, or that cannot be used, in a sentence; it is dropped."""
         family = self.spec.family
-        process = self._process
-        assert process is not None
+        process = self._at_work
         self._drop()
         log = process.tail.since(self._mark)
         kind: Kind = "lost"
@@ -255,8 +264,7 @@ class Worker:
         """A failure that the process itself tells; it goes on, unless the model wants to exit."""
         family = self.spec.family
         time.sleep(0.02)  # what was printed comes by another way than the answer
-        assert self._process is not None
-        printed = self._process.tail.since(self._mark)
+        printed = self._at_work.tail.since(self._mark)
         log = printed + answer.get("traceback", "")
         message = " ".join(str(answer["message"]).split())
         failure = answer["failure"]

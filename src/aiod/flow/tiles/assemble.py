@@ -66,7 +66,8 @@ def join_tiles(
             table = link_planes(job, frames, numbering, mapper=mapper)
             objects = int(table.max(initial=0))
     array = store(shape, dtype)
-    for _ in mapper(Written(job, frames, array, numbering, table), places_of(job, frames)):
+    finished = [place for place in places_of(job, frames) if place in tiles]
+    for _ in mapper(Written(job, frames, array, numbering, table), finished):
         pass
     return Joined(labels_source(array, axes, job.source.pixel_size), objects, dtype)
 
@@ -78,21 +79,24 @@ def finish(
     spatial: str,
     factors: Mapping[str, float],
     after: Sequence[StepCall],
-    scratch: Callable[[tuple[int, ...], np.dtype[Any]], zarr.Array[Any]],
+    scratch: Path,
     pixel_size: Mapping[str, float],
     mapper: Map = map,
 ) -> int | None:
     """Bring joined labels to the shape of `array`, do the steps `after`, and write them there.
 
-    `factors` are those by which the model's grid came from the image's. Returns the number of
-    objects; None for classes.
+    `factors` are those by which the model's grid came from the image's. What is in between lies in
+    the folder `scratch`. Returns the number of objects; None for classes.
     """
     labels, axes = joined.labels, joined.labels.axes
     plan = whole_blocks(array, axes, spatial)
     objects = joined.objects
     if labels.shape != array.shape:
         large = enlarged_labels(labels, array.shape, factors)
-        target = scratch(array.shape, joined.dtype) if after else array
+        target = array
+        if after:
+            tile = dict(zip(axes, plan.tile, strict=True))
+            target = temporary_array(scratch, "enlarged", tile, axes)(array.shape, joined.dtype)
         for _ in mapper(partial(_copy, large, target), plan):
             pass
         labels = labels_source(target, axes, pixel_size)
@@ -105,7 +109,13 @@ def finish(
             (0,) * len(spatial),
         )
         objects = apply_after(
-            labels, after, spatial=spatial, plan=frame, write=partial(_write, array), mapper=mapper
+            labels,
+            after,
+            spatial=spatial,
+            plan=frame,
+            write=partial(_write, array),
+            mapper=mapper,
+            scratch=scratch,
         )
     return objects
 

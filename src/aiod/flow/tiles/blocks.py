@@ -23,10 +23,12 @@ from aiod.errors import AiodError
 from aiod.files import read_bytes, reason
 from aiod.flow.kept import Kept
 from aiod.flow.source import Pixels
+from aiod.flow.tiling import Plan
 
-_MAX_BYTES = 1 << 36
+_MAX_BYTES_A_PIXEL = 16
 _MAX_HEAD = 1 << 20
 _LEVEL = 1
+_DAMAGED = (ValueError, TypeError, KeyError, RuntimeError, OverflowError)
 _KEPT = Kept(1 << 26)
 """Tiles used last: each is looked at by its neighbours, and once more when it is written."""
 
@@ -47,9 +49,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockStore:
-    """A folder of blocks, numbered by frame and tile."""
+    """A folder of blocks, numbered by frame and tile of a plan.
+
+    A file that does not have the shape of its tile is no block, nor is one whose labels, where they
+    are `objects`, exceed their number.
+    """
 
     folder: Path
+    plan: Plan
+    objects: bool
 
     def path(self, frame: int, tile: int) -> Path:
         return self.folder / f"{frame:06d}-{tile:08d}.tile"
@@ -79,12 +87,19 @@ class BlockStore:
             ) from error
 
     def known(self, frame: int, tile: int) -> Block | None:
-        """The block of a finished tile; None where there is none that can be used."""
+        """The block of a finished tile; None where there is none that can be used.
+
+        Raises AiodError where the system does not let it be read: it may be there.
+        """
         try:
-            head, _ = self._read(frame, tile)
-        except (AiodError, ValueError, TypeError, KeyError, RecursionError):
+            return self._read(frame, tile)[0]
+        except AiodError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise
             return None
-        return Block(head["count"], head["seconds"], head["parts"], tuple(head["notes"]))
+        except _DAMAGED:
+            return None
 
     def labels(self, frame: int, tile: int) -> Pixels:
         """The labels of a finished tile, of its outer box's shape; read-only. Raises AiodError."""
@@ -97,25 +112,37 @@ class BlockStore:
         return _KEPT.made(key, partial(self._decoded, frame, tile))
 
     def _decoded(self, frame: int, tile: int) -> Pixels:
+        shape = self.plan[tile].outer.shape
         try:
-            head, body = self._read(frame, tile)
-            shape, dtype = tuple(head["shape"]), np.dtype(head["dtype"])
-            if dtype.kind != "u":
-                raise ValueError(dtype)
+            block, dtype, body = self._read(frame, tile)
             size = math.prod(shape) * dtype.itemsize
-            return np.frombuffer(imagecodecs.zstd_decode(body, out=size), dtype).reshape(shape)
-        except (ValueError, TypeError, KeyError, RuntimeError, RecursionError) as error:
+            labels = np.frombuffer(imagecodecs.zstd_decode(body, out=size), dtype).reshape(shape)
+            if self.objects and labels.max(initial=0) > block.count:
+                raise ValueError("more labels than objects")
+            return labels
+        except _DAMAGED as error:
             raise AiodError(
                 f"The finished tile {self.path(frame, tile)} is damaged.",
                 hint="remove it and run again",
             ) from error
 
-    def _read(self, frame: int, tile: int) -> tuple[dict[str, Any], bytes]:
-        content = read_bytes(self.path(frame, tile), limit=_MAX_BYTES)
+    def _read(self, frame: int, tile: int) -> tuple[Block, np.dtype[Any], bytes]:
+        """Block, dtype and compressed labels. Raises AiodError or one of `_DAMAGED`."""
+        shape = self.plan[tile].outer.shape
+        limit = _MAX_HEAD + _MAX_BYTES_A_PIXEL * math.prod(shape)
+        content = read_bytes(self.path(frame, tile), limit=limit)
         line, _, body = content.partition(b"\n")
         if len(line) > _MAX_HEAD:
             raise ValueError("no head")
         head = json.loads(line)
+        dtype = np.dtype(head["dtype"])
+        block = Block(
+            int(head["count"]), float(head["seconds"]), int(head["parts"]), tuple(head["notes"])
+        )
         if zlib.crc32(body) != head["crc32"]:
             raise ValueError("changed")
-        return head, body
+        if tuple(head["shape"]) != shape or dtype.kind != "u":
+            raise ValueError("of another tile")
+        if not 0 <= block.count <= math.prod(shape):
+            raise ValueError("no number of objects")
+        return block, dtype, body

@@ -14,7 +14,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
 
@@ -59,16 +59,20 @@ class Engine:
         self.workers = workers
         self._stop = threading.Event()
         config.set(_SETTINGS)
-        self._cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=_THREADS,
-            processes=False,
-            dashboard_address=_NOWHERE,
-            worker_dashboard_address=_NOWHERE,
-            memory_limit=0,
-            silence_logs="CRITICAL",
-        )
-        self._client = Client(self._cluster, set_as_default=False)
+        try:
+            self._cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=_THREADS,
+                processes=False,
+                dashboard_address=_NOWHERE,
+                worker_dashboard_address=_NOWHERE,
+                memory_limit=0,
+                silence_logs="CRITICAL",
+            )
+            self._client = Client(self._cluster, set_as_default=False)
+        except BaseException:
+            _MODELS.forget(set(), spec)
+            raise
 
     def __enter__(self) -> Engine:
         return self
@@ -184,12 +188,20 @@ def _call(function: Callable[[T], R], item: T) -> R:
     return function(item)
 
 
+class _Model(NamedTuple):
+    """A model process, the turn of the one who uses it, and the thread that first loads it."""
+
+    worker: Worker
+    turn: threading.Lock
+    loading: threading.Thread | None
+
+
 class _Models:
     """The model processes of this process: one for each dask worker and specification."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._found: dict[tuple[str, WorkerSpec], tuple[Worker, threading.Lock]] = {}
+        self._found: dict[tuple[str, WorkerSpec], _Model] = {}
         self._closed: set[str] = set()
         self._warm: dict[WorkerSpec, tuple[Worker, threading.Thread]] = {}
 
@@ -202,31 +214,32 @@ class _Models:
                 self._warm[spec] = (worker, thread)
                 thread.start()
 
-    def get(self, key: tuple[str, WorkerSpec]) -> tuple[Worker, threading.Lock]:
+    def get(self, key: tuple[str, WorkerSpec]) -> _Model:
         """Raises Stopped where the dask worker is ending: a tile that lost its model stays lost."""
         with self._lock:
             if key[0] in self._closed:
                 raise Stopped
             if key not in self._found:
-                worker, thread = self._warm.pop(key[1], (Worker(key[1]), None))
-                self._found[key] = (worker, threading.Lock())
-                if thread is not None:
-                    thread.join()
+                worker, loading = self._warm.pop(key[1], (Worker(key[1]), None))
+                self._found[key] = _Model(worker, threading.Lock(), loading)
             return self._found[key]
 
     def close(self, of: set[str]) -> None:
         """End the processes of some dask workers, also in the middle of a tile."""
         with self._lock:
             self._closed |= of
-            found = [worker for key, (worker, _) in self._found.items() if key[0] in of]
+            found = [model.worker for key, model in self._found.items() if key[0] in of]
         for worker in found:
             worker.close()
 
     def forget(self, of: set[str], spec: WorkerSpec) -> None:
         """Let go of the models of dask workers that have ended, and of one that none asked for."""
-        worker, thread = self._warm.pop(spec, (None, None))
-        if worker is not None and thread is not None:
-            thread.join()
+        with self._lock:
+            worker, loading = self._warm.pop(spec, (None, None))
+        if worker is not None and loading is not None:
+            while loading.is_alive():  # until its process is there to be ended
+                worker.close()
+                loading.join(_SECONDS)
             worker.close()
         with self._lock:
             self._found = {key: item for key, item in self._found.items() if key[0] not in of}
@@ -246,7 +259,9 @@ def model_of(spec: WorkerSpec) -> Iterator[Worker]:
     from distributed import get_worker
 
     key = (str(get_worker().id), spec)
-    worker, lock = _MODELS.get(key)
-    with lock:
+    model = _MODELS.get(key)
+    with model.turn:
+        if model.loading is not None:
+            model.loading.join()
         _MODELS.get(key)  # it may have been closed while this caller waited for its turn
-        yield worker
+        yield model.worker

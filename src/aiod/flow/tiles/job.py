@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import zarr
@@ -21,7 +21,7 @@ import zarr
 from aiod.errors import AiodError
 from aiod.flow.fit import Fit, chosen, model_view
 from aiod.flow.images.image import open_image
-from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
+from aiod.flow.models.workers import ModelError, Prediction, Worker, WorkerSpec
 from aiod.flow.results.multiscale import Kind
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.chain import Prepared, apply
@@ -36,6 +36,7 @@ _SMALLEST = 32
 """A tile's core is not cut below this many pixels an axis, however little memory there is."""
 _MOST_PARTS = 64
 
+T = TypeVar("T")
 Join = tuple[int, int, Pairs]
 """Two tiles, numbered over all frames, and the pairs of their labels that are one object."""
 
@@ -84,7 +85,7 @@ class Job:
 
     @property
     def store(self) -> BlockStore:
-        return BlockStore(self.folder)
+        return BlockStore(self.folder, self.plan, self.kind == "instance")
 
     @property
     def source(self) -> Source:
@@ -225,27 +226,38 @@ def read_frame(job: Job, source: Source, frame: int, spatial: Box) -> Pixels:
 
 
 def _predict(job: Job, image: Pixels) -> tuple[Pixels, float, list[str]]:
-    """Labels, seconds of the model, and notes, from the first attempt that succeeds.
+    """Labels, seconds of the model, and notes."""
 
-    After anything but a lack of memory the next attempt is made by a fresh worker.
+    def ask(worker: Worker) -> Prediction:
+        return worker.predict(image, axes=job.fit.axes, params=job.arguments)
+
+    found = ask_model(job.worker, job.attempts, ask)
+    return found.labels, found.seconds, list(found.messages)
+
+
+def ask_model(spec: WorkerSpec, attempts: int, ask: Callable[[Worker], T]) -> T:
+    """What a model answers at the first attempt that succeeds; each has a fresh process.
+
+    Raises ModelError: of kind "load" where the model cannot be loaded, however that shows, so that
+    it is not tried with every tile; of kind "memory" at once, for smaller tiles.
     """
     for attempt in itertools.count(1):
+        loaded = False
         try:
-            with model_of(job.worker) as worker:
-                return _ask(worker, job, image)
+            with model_of(spec) as worker:
+                try:
+                    worker.load()
+                    loaded = True
+                    return ask(worker)
+                except ModelError:
+                    worker.close()  # whatever state it is in, the next one starts anew
+                    raise
         except ModelError as error:
-            if error.kind in ("load", "memory") or attempt >= job.attempts:
+            if not loaded and attempt >= attempts:
+                raise error.of_kind("load") from error
+            if error.kind == "load" or (loaded and error.kind == "memory") or attempt >= attempts:
                 raise
     raise AssertionError("unreachable")
-
-
-def _ask(worker: Worker, job: Job, image: Pixels) -> tuple[Pixels, float, list[str]]:
-    try:
-        found = worker.predict(image, axes=job.fit.axes, params=job.arguments)
-    except ModelError:
-        worker.close()  # whatever state it is in, the next one starts anew
-        raise
-    return found.labels, found.seconds, list(found.messages)
 
 
 def _predict_in_parts(job: Job, image: Pixels, error: ModelError) -> tuple[Pixels, float, int]:
@@ -308,11 +320,9 @@ class Written:
     table: Pixels | None = None
 
     def __call__(self, place: Place) -> None:
-        """Write the core of a tile; one that failed stays background."""
-        store, tile = self.job.store, self.job.plan[place.tile]
-        if store.known(*place) is None:
-            return
-        core = store.labels(*place)[tile.inner.slices]
+        """Write the core of a finished tile. Raises AiodError where its file is gone or damaged."""
+        tile = self.job.plan[place.tile]
+        core = self.job.store.labels(*place)[tile.inner.slices]
         if self.numbering is not None:
             table = self.numbering.table(place.frame * len(self.job.plan) + place.tile)
             core = (table if self.table is None else self.table[table])[core]

@@ -60,8 +60,9 @@ def _overlaps(
     for frame in frames:
         core = job.plan[tile].core
         view = np.zeros(core.shape, np.int64)
-        if job.store.known(frame, tile):
-            table = numbering.table(frame * len(job.plan) + tile)
+        number = frame * len(job.plan) + tile
+        if numbering.counts[number]:
+            table = numbering.table(number)
             labels = job.store.labels(frame, tile)[job.plan[tile].inner.slices]
             view = table[labels].astype(np.int64)
         views.append(view)
