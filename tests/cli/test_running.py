@@ -58,6 +58,63 @@ def test_from_an_image_to_masks_to_their_score(aiod: Any, tmp_path: Path) -> Non
     assert "finished before" in again.stdout
 
 
+@pytest.mark.parametrize("columns", [40, 80, 100])
+def test_no_table_loses_a_letter(world: dict[str, str], tmp_path: Path, columns: int) -> None:
+    """At any width the letters of all cells are there, and of paths what can be copied."""
+    world["COLUMNS"] = str(columns)
+
+    def told(*words: object) -> str:
+        command = [AIOD, *map(str, words)]
+        done = subprocess.run(command, env=world, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert all(len(line.rstrip()) <= columns for line in done.stdout.splitlines()[:6])
+        return done.stdout
+
+    out = "results/of/the/experiment/of/monday/out"
+    run = told("run", "--task", "nuclei", NUCLEI, "-o", out)
+    if columns > 40:
+        assert "nuclei_2d.ome.zarr/labels/nuclei" in run
+        assert f"Folder:   {out}" in run
+    plan = told("run", "--task", "nuclei", NUCLEI, "--pre", "quite-long-a-name=none", "--dry-run")
+    scores = told("eval", out, TRUTH)
+    for text, pieces in ((plan, "nuclei_2d 512×512 393.2"), (scores, "IoUmatched 0.500 0.95")):
+        letters = "".join(text.split())
+        for piece in pieces.split():
+            assert sum(map(letters.count, piece)) >= len(piece)
+    words = plan.split()
+    assert columns == 40 or {"nuclei_2d", "512", "MB"} <= set(words)
+    assert columns == 40 or {"0.50", "0.95", "matched"} <= set(scores.split())
+
+
+def test_what_was_found_is_said_in_words(aiod: Any, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "black.tif", np.zeros((90, 90), np.uint8))
+    assert "no object was found" in aiod("run", "--task", "nuclei", "black.tif", "-o", "a").stderr
+    done = aiod(
+        *("run", "--task", "nuclei", NUCLEI, "-o", "b", "--certify", "2", "--tile", "256"),
+        *("--export", "csv", "--export", "geojson"),
+    )
+    assert "(2) beside the result: F1 at IoU 0.9 1.000" in done.stderr
+    assert "Table:    b/nuclei_2d_nuclei.csv" in done.stdout
+    assert "Outlines: b/nuclei_2d_nuclei.geojson" in done.stdout
+    for name in ("cut", "short"):
+        (tmp_path / f"{name}.tif").write_bytes((tmp_path / "black.tif").read_bytes()[:2000])
+    done = aiod("run", "--task", "nuclei", "cut.tif", "short.tif", "-o", "c", code=1)
+    assert "aiod view" not in done.stdout
+    assert "Record:   c/run.json" in done.stdout
+
+
+def test_the_folder_of_a_run_stands_for_its_labels(aiod: Any, tmp_path: Path) -> None:
+    pixels = tifffile.imread(NUCLEI).reshape(512, 512)[:100, :100]
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", pixels)
+    aiod("run", "--task", "nuclei", "a.tif", "-o", "one")
+    aiod("run", "--task", "nuclei", "a.tif", "b.tif", "-o", "two")
+    assert json.loads(aiod("eval", "one", "one", "--json").stdout)["mean_ap"] == 1
+    error = aiod("eval", "one", "two", code=1).stderr
+    assert "a.ome.zarr and b.ome.zarr" in error
+    assert "two/a.ome.zarr" in error
+
+
 def test_json_for_scripts(aiod: Any) -> None:
     done = aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--json")
     record = json.loads(done.stdout)
@@ -67,8 +124,13 @@ def test_json_for_scripts(aiod: Any) -> None:
 
 def test_a_dry_run_shows_the_tiles_and_runs_nothing(aiod: Any, tmp_path: Path) -> None:
     done = aiod("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--halo", "40", "--dry-run")
-    assert "16 tiles" in done.stdout
+    assert "on 1 image: 16 tiles." in done.stdout
     assert "40 × 40" in done.stdout
+    for words in ("Tile (px)", "128 × 128", "nuclei_2d", "512 × 512"):
+        assert words in done.stdout
+    sets = ("--pre", "raw=none", "--pre", "soft=gaussian:sigma=2")
+    done = aiod("run", "--task", "nuclei", NUCLEI, *sets, "--dry-run")
+    assert "on 1 image, 2 sets of steps each: 2 tiles." in done.stdout
     plan = json.loads(
         aiod("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--dry-run", "--json").stdout
     )
@@ -93,6 +155,13 @@ def test_a_run_is_repeated_and_verified(aiod: Any, tmp_path: Path) -> None:
         (["run", "classical/otsu-watershed/nuclei"], "Which images?"),
         (["run", "--task", "nucleus", NUCLEI], 'did you mean "nuclei"?'),
         (["run", "--task", "er", NUCLEI], "no default model for the task"),
+        (["run", NUCLEI], "Which model?"),
+        (["run", NUCLEI, TRUTH], "aiod run --task nuclei"),
+        (["run", "--task", "nuclei", "classical/ridge", NUCLEI], "leave one of the two out"),
+        (["run", "--task", "nuclei", "clasical/ridge", NUCLEI], "does not exist"),
+        (["run", "--task", "nuclei", NUCLEI, "--post", "min_size=50"], "STEP:50"),
+        (["run", "--task", "nuclei", NUCLEI, "--post", "median"], "`aiod steps` lists"),
+        (["run", "--task", "nuclei", "--samplesheet", "no.csv"], "look for a mistake in its name"),
         (["run", "clasical/otsu-watershed", NUCLEI], "did you mean classical?"),
         (["run", "sam/vit_h", NUCLEI], "sam"),
         (["run", "--task", "nuclei", "nothing.tif"], "nothing.tif does not exist"),

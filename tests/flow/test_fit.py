@@ -111,6 +111,16 @@ def test_an_axis_that_may_have_the_wrong_name_is_pointed_at(tmp_path: Path) -> N
         check_fit(image, "ZYX", says())
 
 
+def test_colours_lead_to_models_that_take_them(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "he.tif", np.zeros((5, 6, 3), np.uint8), photometric="rgb")
+    image = open_image(tmp_path / "he.tif")
+    with pytest.raises(FitError, match=r"--channel gray[\s\S]*`aiod list --axes YXC`"):
+        check_fit(image, "YX", says())
+    gray = check_fit(image, "YX", says(), channels=("gray",))
+    assert "nuclei are dark" in gray.notes[0]
+    assert check_fit(image, "YX", says(), channels=("red",)).notes == ()
+
+
 def test_planes_of_a_stack_are_told_of(tmp_path: Path) -> None:
     image = picture(tmp_path, "ZYX")
     assert "--link-z" in check_fit(image, "YX", says()).notes[0]

@@ -118,8 +118,9 @@ def test_a_stack_of_pages_that_says_nothing_must_be_told_its_axes(tmp_path: Path
         tifffile.imwrite(path, STACK[0], photometric="minisblack", **how)
         error = refusal(path)
         assert "does not say what one of its axes is" in error.what
-        assert "3 × Y 37 × X 45" in error.details[0]
+        assert "? 3 × Y 37 × X 45" in error.details[0]
         assert error.hint is not None
+        assert "CYX for channels" in error.hint
         assert "--axes ZYX" in error.hint
         for axes in ("ZYX", "tyx", "CYX"):
             image = open_image(path, axes=axes)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from aiod.progress import Progress
     from aiod.registry import Registry
 
+_BETWEEN = 3
+"""Columns of a terminal between two columns of a table."""
+_LEAST_WIDE = 12
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
 
@@ -74,23 +78,37 @@ def print_table(
     """A table on stdout; column number `wide` takes the space that is left.
 
     There it wraps; `brief` gives each row one line and ends what is too long with an ellipsis.
+    Where the other columns alone are wider than the terminal, every cell wraps: no letter is lost.
     """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=True)
+    cells = [[printable(cell) for cell in row] for row in rows]
+    fits = room_left(headings, cells, wide=wide) >= _LEAST_WIDE
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=fits)
     for index, heading in enumerate(headings):
+        free = fits and index == wide
         table.add_column(
             heading,
-            no_wrap=brief or index != wide,
-            overflow="ellipsis" if brief and index == wide else "fold",
-            ratio=1 if index == wide else None,
-            min_width=12 if index == wide else None,
+            no_wrap=fits and (brief or not free),
+            overflow="ellipsis" if brief and free else "fold",
+            ratio=1 if free else None,
+            min_width=_LEAST_WIDE if free else None,
         )
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console().print(table)
+
+
+def room_left(headings: Sequence[str], rows: Sequence[Sequence[str]], *, wide: int) -> int:
+    """How many letters a table leaves for its column `wide` on this terminal."""
+    from rich.cells import cell_len
+
+    columns = list(zip(headings, *rows, strict=True))
+    others = sum(max(map(cell_len, column)) for i, column in enumerate(columns) if i != wide)
+    width: int = console().width
+    return width - others - _BETWEEN * len(columns)
 
 
 def console() -> Any:

@@ -125,6 +125,7 @@ def env_clean(families: tuple[str, ...], everything: bool, unused: bool, yes: bo
             raise UsageError(
                 f"There is no environment of {family}.",
                 details=[f"there are: {', '.join(known) or 'none'}"],
+                hint="`aiod env list` shows them",
             )
     used = _used() if unused else set()
     doomed = [

@@ -1,6 +1,7 @@
 """Long work on a terminal: a bar for each piece of it, with rate and time left.
 
-Where stderr is no terminal, a line at the start and at the end of each piece instead.
+Where stderr is no terminal, as in a cluster's log, lines instead: at the start and at the end of a
+piece of work, now and then in between, and of a batch only how many images are done.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from aiod.progress import Progress, Step
 
 _IMAGES = "images"
+_QUIET_SECONDS = 10.0
+"""Between two lines about the same piece of work in a log."""
 
 
 @contextlib.contextmanager
@@ -76,19 +80,32 @@ def _drawn() -> Iterator[Progress]:
         yield report
 
 
-def _told() -> Progress:
+def _told(clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A callback that writes lines; in a batch, of an image only what takes long."""
     lock = threading.Lock()
-    begun: set[str] = set()
+    told: dict[str, float] = {}
+    batch = False
 
     def report(step: Step) -> None:
+        nonlocal batch
+        now = clock()
         ended = step.total is not None and step.done >= step.total
         with lock:
-            if step.what not in begun and not ended:
-                begun.add(step.what)
-                click.echo(printable(f"{step.what}: {_amount(step, None)}"), err=True)
-            elif ended and step.what in begun:
-                begun.discard(step.what)
-                click.echo(printable(f"{step.what}: {_amount(step, None)}"), err=True)
+            batch = batch or step.what == _IMAGES
+            part = batch and step.what != _IMAGES
+            if step.what not in told:
+                if ended:
+                    return
+                told[step.what] = now
+                due = not part
+            else:
+                due = (ended and not part) or now - told[step.what] >= _QUIET_SECONDS
+            if due:
+                told[step.what] = now
+                amount = f": {_amount(step, None)}" if step.done or step.total else ""
+                click.echo(printable(f"{step.what}{amount}"), err=True)
+            if ended:
+                del told[step.what]
 
     return report
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiod.cli.common import json_option, load_registry, print_json, print_table
+from aiod.cli.common import json_option, load_registry, print_json, print_table, room_left
 from aiod.words import byte_size, counted, printable
 
 if TYPE_CHECKING:
+    from aiod.flow.record import ImageRecord
     from aiod.flow.request import Request
     from aiod.flow.run import Done
     from aiod.progress import Progress
@@ -49,9 +50,13 @@ STOPPED = 130
     "--rescale", is_flag=True, help="Resample to the pixel size the model was trained on."
 )
 @click.option("--link-z", is_flag=True, help="Join the planes of a stack that a 2D model did.")
-@click.option("--tile", metavar="PIXELS", help="Size of a tile: 512, or one number an axis.")
 @click.option(
-    "--halo", metavar="PIXELS", help="What a tile sees around itself: 64, or one an axis."
+    "--tile", metavar="PIXELS", help="Size of a piece done at a time: 512, or one number an axis."
+)
+@click.option(
+    "--halo",
+    metavar="PIXELS",
+    help="Margin that a tile sees around itself: 64, or one number an axis.",
 )
 @click.option(
     "--export",
@@ -224,6 +229,17 @@ def _request(targets: tuple[str, ...], options: Mapping[str, Any]) -> Request:
             )
         model, *rest = targets
         inputs = tuple(rest)
+        if Path(model).exists() and not _is_model(model):
+            images = shlex.quote(model) + (" ..." if rest else "")
+            raise UsageError(
+                f"Which model? {model} is a file or folder.",
+                hint=f"aiod run MODEL {images}, or aiod run --task nuclei {images}",
+            )
+    elif targets and not Path(targets[0]).exists() and _is_model(targets[0]):
+        raise UsageError(
+            f"--task {chosen['task']} chooses a model, and {targets[0]} is one too.",
+            hint="leave one of the two out",
+        )
     if not inputs and chosen["samplesheet"] is None:
         raise UsageError("Which images?", hint="name files or folders, or give --samplesheet CSV")
     size = chosen.pop("pixel_size")
@@ -236,6 +252,21 @@ def _request(targets: tuple[str, ...], options: Mapping[str, Any]) -> Request:
         pixel_size=parse_pixel_size(size) if size else None,
         **chosen,
     )
+
+
+def _is_model(text: str) -> bool:
+    """Whether a word is a model's id, or the beginning of one."""
+    from aiod.errors import UnknownModelError, UsageError
+
+    if "/" not in text:
+        return False
+    try:
+        load_registry(quiet=True).get(text)
+    except UnknownModelError:
+        return False
+    except UsageError:  # it leaves the version or the task open
+        return True
+    return True
 
 
 def _show_plan(request: Request, registry: Registry, *, as_json: bool) -> None:
@@ -259,7 +290,9 @@ def _show_plan(request: Request, registry: Registry, *, as_json: bool) -> None:
             )
             for row in plan.rows
         ]
-        print_table(("Image", "Labels", "Shape", "Tiles", "Core", "Halo", "Memory a worker"), rows)
+        print_table(
+            ("Image", "Labels", "Shape", "Tiles", "Tile (px)", "Halo (px)", "Memory a worker"), rows
+        )
         click.echo(plan.sentence)
         for error in plan.errors:
             click.echo(printable(f"\n{error}"), err=True)
@@ -272,20 +305,10 @@ def _report(done: Done, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(done.folder), **done.record.model_dump(mode="json")})
     else:
-        rows = [
-            (
-                image.sample,
-                image.set,
-                "" if image.objects is None else f"{image.objects:,}",
-                "" if image.seconds is None else f"{image.seconds:.1f} s",
-                str(done.folder / image.labels) if image.labels else image.status,
-            )
-            for image in done.record.images
-        ]
-        print_table(("Image", "Labels", "Objects", "Time", "Where"), rows, wide=4)
+        _print_images(done)
         for image in done.record.images:
-            for warning in image.warnings:
-                click.echo(printable(f"{image.sample}: {warning}"), err=True)
+            for sentence in (*image.warnings, *_findings(image)):
+                click.echo(printable(f"{image.sample}: {sentence}"), err=True)
         for image in done.failed:
             click.echo(printable(f"\n{image.sample}: {image.error}"), err=True)
         _where(done)
@@ -293,14 +316,57 @@ def _report(done: Done, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+def _print_images(done: Done) -> None:
+    """A row for each label image; paths begin at the run folder where they are too long to copy."""
+    headings = ("Image", "Labels", "Objects", "Time", "Where")
+    rows = [
+        (
+            printable(image.sample),
+            image.set,
+            "–" if image.objects is None else f"{image.objects:,}",
+            "–" if image.seconds is None else f"{image.seconds:.1f} s",
+            str(done.folder / image.labels) if image.labels else image.status,
+        )
+        for image in done.record.images
+    ]
+    if max(len(row[-1]) for row in rows) > room_left(headings, rows, wide=4):
+        within = [image.labels or image.status for image in done.record.images]
+        rows = [(*row[:-1], where) for row, where in zip(rows, within, strict=True)]
+        headings = (*headings[:-1], "Where in the folder")
+    print_table(headings, rows, wide=4)
+
+
+def _findings(image: ImageRecord) -> Iterator[str]:
+    """What the numbers of an image's labels say, in words."""
+    if image.objects == 0:
+        yield (
+            "no object was found. Look at the picture: is it the right channel, are objects "
+            "brighter than the background, does the model's diameter fit them?"
+        )
+    if (certificate := image.certificate) is not None:
+        score = next(
+            f"{words} {certificate[key]:.3f}"
+            for key, words in (("f1_at_0.9", "F1 at IoU 0.9"), ("dice", "Dice"))
+            if key in certificate
+        )
+        yield (
+            f"random crops done without tiles ({certificate['crops']}) beside the result: "
+            f"{score}, where 1 is the same."
+        )
+
+
 def _where(done: Done) -> None:
     if done.earlier:
         click.echo(f"{counted(done.earlier, 'label image')} finished before, taken as it is.")
-    overlays = [image.outputs["overlay"] for image in done.record.images if image.outputs]
-    if overlays:
-        click.echo(f"Picture:  {done.folder / overlays[0]}")
+    click.echo(f"Folder:   {done.folder}")
+    for key, heading in (("overlay", "Picture"), ("csv", "Table"), ("geojson", "Outlines")):
+        paths = [image.outputs[key] for image in done.record.images if key in image.outputs]
+        if paths:
+            more = f"   (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
+            click.echo(printable(f"{heading + ':':<10}{done.folder / paths[0]}{more}"))
     click.echo(f"Record:   {done.folder / 'run.json'}   (methods.md and citations.bib beside it)")
-    click.echo(f"Look:     aiod view {shlex.quote(str(done.folder))}")
+    if any(image.labels for image in done.record.images):
+        click.echo(f"Look:     aiod view {shlex.quote(str(done.folder))}")
 
 
 @contextlib.contextmanager

@@ -43,7 +43,13 @@ class DryRun:
     @property
     def sentence(self) -> str:
         tiles = sum(row.tiles for row in self.rows)
-        return f"{self.model} on {counted(len(self.rows), 'image')}: {counted(tiles, 'tile')}."
+        images = counted(len({row.sample for row in self.rows}), "image")
+        sets = len({row.set for row in self.rows})
+        each = f", {counted(sets, 'set')} of steps each" if sets > 1 else ""
+        return (
+            f"{self.model} on {images}{each}: {counted(tiles, 'tile')}. The model sees a tile with "
+            "its halo, the margin around it."
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

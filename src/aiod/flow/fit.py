@@ -85,6 +85,12 @@ def check_fit(
             f"The model takes planes: the {planes} are segmented one by one; "
             "--link-z joins what overlaps from plane to plane."
         )
+    if gray:
+        notes.append(
+            "The colours are mixed into gray. In stained tissue nuclei are dark, and a model for "
+            "bright objects finds what lies between them: `aiod list --axes YXC` shows models "
+            "that take colours."
+        )
     if source.dtype.kind == "b":
         notes.append("The image is a mask already (true or false in every pixel).")
     if misfits:
@@ -163,9 +169,14 @@ def _pick(
         return (tuple(found) if has_axis else None), False
     if not takes_channels and count > 1:
         example = GRAY if image.rgb else image.channel_names[0] or "1"
+        colour = (
+            " (for stained tissue, `aiod list --axes YXC` shows models that take colours)"
+            if image.rgb
+            else ""
+        )
         misfits.append(
             f"The model takes one channel; the image has {_channels(image, count)}. "
-            f"Choose one, for example --channel {example}"
+            f"Choose one, for example --channel {example}{colour}"
         )
     return (tuple(range(count)) if has_axis else None), False
 

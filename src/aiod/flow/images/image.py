@@ -82,7 +82,10 @@ def open_image(
                 hint="save its real part, or one of its fields, as an image",
             )
         if 0 in raw.shape:
-            raise ImageError(f"{path} holds no pixel: its size is {_size(raw)}.")
+            raise ImageError(
+                f"{path} holds no pixel: its size is {_size(raw)}.",
+                hint="save or copy it again from where it came, or leave it out",
+            )
         letters = _given(path, raw, axes) if axes is not None else _named(path, raw)
         layout = _layout(path, raw, letters)
         source = _source(raw, layout, pixel_size or {})
@@ -136,9 +139,10 @@ def without_nan(pixels: Pixels, value: float = 0.0) -> tuple[Pixels, int]:
     return (np.where(bad, pixels.dtype.type(value), pixels), count) if count else (pixels, 0)
 
 
-def _size(raw: Raw) -> str:
-    """'Q 5 × Y 60 × X 70': the axes as far as they are known, and how many pixels they have."""
-    return " × ".join(f"{letter} {n:,}" for letter, n in zip(raw.axes, raw.shape, strict=True))
+def _size(raw: Raw, axes: str | None = None) -> str:
+    """'? 5 × Y 60 × X 70': the axes as far as they are known, and how many pixels they have."""
+    letters = (axes or raw.axes).replace("Q", "?")
+    return " × ".join(f"{letter} {n:,}" for letter, n in zip(letters, raw.shape, strict=True))
 
 
 def _named(path: Path, raw: Raw) -> str:
@@ -151,14 +155,18 @@ def _named(path: Path, raw: Raw) -> str:
     ]
     if not unknown:
         return raw.axes
-    which = " and ".join(sorted(set(unknown)))
     count = sum(n > 1 for n in raw.shape)
-    examples = {3: "ZYX, CYX or TYX", 4: "CZYX or TZYX", 5: "TCZYX"}.get(count, "ZYX")
+    examples = {
+        3: "ZYX for depth, CYX for channels, TYX for time",
+        4: "CZYX, TZYX or TCYX (C channels, Z depth, T time)",
+        5: "TCZYX (T time, C channels, Z depth)",
+    }.get(count, "ZYX")
+    own = "".join(letter if letter in known else "?" for letter in raw.axes)
     raise ImageError(
         f"{path} does not say what {'one' if len(unknown) == 1 else 'some'} of its axes "
-        f"{'is' if len(unknown) == 1 else 'are'}.",
-        details=[f"found: {raw.kind} of {_size(raw)}", f"{which} may be depth, channels or time"],
-        hint=f"name them in their order: --axes {examples}",
+        f"{'is' if len(unknown) == 1 else 'are'}: depth, channels or time.",
+        details=[f"found: {raw.kind} of {_size(raw, own)}"],
+        hint=f"name the axes in their order: --axes {examples}",
     )
 
 

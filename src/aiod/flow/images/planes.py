@@ -72,7 +72,10 @@ class Planes:
             )
         shaped = tuple(int(n) for n in keyframe.shaped)
         if 0 in shaped or 0 in shape:
-            raise ImageError(f"{path} holds no pixel: its size is {_times(shape)}.")
+            raise ImageError(
+                f"{path} holds no pixel: its size is {_times(shape)}.",
+                hint="save or copy it again from where it came, or leave it out",
+            )
         if series.transform is not None:
             raise ImageError(f"{path} cannot be opened: TIFFs of {series.kind} are not read here.")
         count = math.prod(shape) // math.prod(shaped)

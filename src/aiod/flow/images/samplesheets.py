@@ -65,6 +65,10 @@ def read_samplesheet(path: Path) -> list[Sample]:
 
     Raises AiodError, which lists every row that cannot be used as file:line.
     """
+    if not path.exists():
+        raise AiodError(
+            f"The samplesheet {path} does not exist.", hint="look for a mistake in its name"
+        )
     text = read_text(path, limit=_MAX_BYTES)
     rows = _rows(path, text)
     first, header = next(rows, (1, []))
@@ -91,7 +95,10 @@ def read_samplesheet(path: Path) -> list[Sample]:
             hint="mend them, or leave them out; paths are relative to the samplesheet's folder",
         )
     if not samples:
-        raise AiodError(f"{path} names no image: it has no row below its header.")
+        raise AiodError(
+            f"{path} names no image: it has no row below its header.",
+            hint="write one image a line, its path in the column image",
+        )
     return samples
 
 

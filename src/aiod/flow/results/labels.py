@@ -42,7 +42,7 @@ from aiod.flow.results.multiscale import (
 )
 from aiod.flow.results.omexml import Described, ome_xml
 from aiod.flow.source import Box, Pixels, Source
-from aiod.words import listing, printable
+from aiod.words import counted, listing, printable
 
 Map = Callable[..., Iterable[Any]]
 """`map`, or anything that is called like it, such as the map of a pool of threads."""
@@ -182,8 +182,9 @@ def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
 def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
     """Labels of an OME-Zarr 0.4 or 0.5 (ours or of others) or of an image file such as TIFF.
 
-    `path` is a label image, or an OME-Zarr that holds labels; where it holds several, `name` says
-    which. Raises LabelsError for what holds no labels, ImageError for what cannot be read.
+    `path` is a label image, an OME-Zarr that holds labels, or the folder of a run of one image;
+    where an OME-Zarr holds several, `name` says which. Raises LabelsError for what holds no labels,
+    ImageError for what cannot be read.
     """
     path = Path(path).expanduser()
     if path.suffix.lower() in (".npy", ".npz", ".pkl", ".pickle"):
@@ -192,7 +193,7 @@ def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
             hint="save the labels as TIFF or OME-Zarr",
         )
     if path.is_dir():
-        path = _label_image_in(path, name)
+        path = _label_image_in(_image_of_run(path), name)
     image = open_image(path, fingerprint="not taken")
     source = image.source
     if source.sizes.get("C", 1) > 1:
@@ -236,6 +237,20 @@ def labels_digest(source: Source, *, mapper: Map = map) -> str:
     for block in mapper(partial(_hash, source), _blocks(source.shape, size)):
         total.update(block)
     return f"sha256:{total.hexdigest()}"
+
+
+def _image_of_run(path: Path) -> Path:
+    """The OME-Zarr in the folder of a run of one image; any other folder as it is."""
+    if not (path / "run.json").is_file():
+        return path
+    images = sorted(path.glob("*.ome.zarr"))
+    if len(images) != 1:
+        raise LabelsError(
+            f"{path} is the folder of a run with labels of {counted(len(images), 'image')}.",
+            details=[f"there are {listing((i.name for i in images[:20]), 'and')}"],
+            hint=f"name one of them, such as {images[0]}" if images else "segment first",
+        )
+    return images[0]
 
 
 def _label_image_in(path: Path, name: str | None) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -166,10 +167,16 @@ def make_call(
 def _step(name: str, steps: Mapping[str, HasForm], what: str) -> HasForm:
     if name not in steps:
         close = nearest(name, steps)
+        if close:
+            hint = f"did you mean {close[0]}?"
+        elif re.fullmatch(r"[-+.\d]+", name):
+            hint = "a colon stands between a step and its values: STEP:50 or STEP:name=50"
+        else:
+            hint = "`aiod steps` lists those before (--pre) and after (--post) a model"
         raise UsageError(
             f"There is no {what} called {shown(name)}.",
             details=[f"there is {listing(sorted(steps), 'and')}"],
-            hint=f"did you mean {close[0]}?" if close else None,
+            hint=hint,
         )
     return steps[name]
 
