@@ -209,6 +209,17 @@ def test_time_series_and_stacks_are_done_plane_by_plane(
             assert same_labels(labels[t, z], pieces(image[t, z]))
 
 
+def test_steps_on_labels_of_planes_lose_no_plane(go: Callable[..., Done], tmp_path: Path) -> None:
+    image = np.stack([np.stack([blobs((40, 60), 10 * t + z) for z in range(5)]) for t in range(2)])
+    path = save(tmp_path / "movie.ome.tif", image, "TZYX")
+    done = go("plane", path, tile=(25,), after=("components",), workers=3)
+    labels = labels_of(done)
+    assert labels.max() == done.record.images[0].objects
+    for t in range(2):
+        for z in range(5):
+            assert same_labels(labels[t, z], pieces(image[t, z]))
+
+
 def test_planes_are_linked_by_overlap(go: Callable[..., Done], tmp_path: Path) -> None:
     image = np.zeros((4, 60, 60), np.uint8)
     image[0:3, 10:30, 10:30] = 200  # one object through three planes, across a seam

@@ -258,8 +258,11 @@ def _labels(
     image = ready.image.source
     axes = image.axes.replace("C", "")
     shape = tuple(image.sizes[axis] for axis in axes)
+    spatial = "ZYX" if settled.request.link_z and "Z" in axes else ready.fit.spatial
     tile = dict(zip(ready.fit.spatial, job.plan.tile, strict=True))
     direct = _is_direct(job, ready, steps)
+    # Several threads write: no chunk may belong to two tiles, nor to two frames.
+    written = tile if direct else {axis: image.sizes[axis] for axis in spatial}
     folder = running.folder / f"{ready.sample.name}.ome.zarr"
     _remove(folder / "labels" / steps.name)
 
@@ -270,9 +273,7 @@ def _labels(
             axes=axes,
             shape=shape,
             dtype=dtype,
-            chunks=chunks_for(
-                axes, shape, tuple(tile.get(axis, 1) for axis in axes) if direct else None
-            ),
+            chunks=chunks_for(axes, shape, tuple(written.get(axis, 1) for axis in axes)),
             pixel_size=image.pixel_size,
             source=str(ready.sample.path.absolute()),
             kind=steps.kind_after(job.kind),
@@ -290,7 +291,7 @@ def _labels(
         objects = finish(
             joined,
             final(shape, joined.dtype),
-            spatial="ZYX" if settled.request.link_z and "Z" in axes else ready.fit.spatial,
+            spatial=spatial,
             factors=job.factors,
             after=steps.after,
             scratch=scratch,
