@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-DATA = Path(__file__).parent / "data"
 # How long an example takes is the machine's affair.
 settings.register_profile("calm", deadline=None)
 settings.load_profile("calm")
@@ -23,29 +22,6 @@ def _own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOD_CONFIG", str(tmp_path / "config.toml"))
     for name in ("AIOD_REGISTRIES", "AIOD_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-
-
-def family(name: str = "Toy", **changes: Any) -> dict[str, Any]:
-    """A small valid manifest without warnings but for its hash; `changes` replace its fields."""
-    document: dict[str, Any] = {
-        "name": name,
-        "short_name": name.lower(),
-        "metadata": {
-            "description": f"{name} segments toys.",
-            "pubs": [{"title": "On toys", "doi": "10.1234/toys"}],
-            "license": {"code": "MIT", "weights": "CC-BY-4.0"},
-        },
-        "versions": {
-            "v1": {
-                "axes": "YX",
-                "tasks": {"nuclei": {"locations": [{"location": "https://example.org/v1.pth"}]}},
-            }
-        },
-        "params": [
-            {"name": "Size", "arg_name": "size", "value": 3.5, "tooltip": "How large toys are."}
-        ],
-    }
-    return {**document, **changes}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from conftest import DATA
+from families import DATA
 
 GOOD = [
     json.loads(path.read_text())

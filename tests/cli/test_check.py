@@ -14,7 +14,7 @@ from terminal import aiod, fails, works
 from aiod.registry import read_document
 from aiod.registry.canonical import to_text
 from aiod.registry.layers import SHIPPED
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from terminal import fails, works
 
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 RUNNER = f"""# /// script

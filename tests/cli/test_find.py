@@ -11,7 +11,7 @@ import pytest
 from terminal import aiod, fails, plain, works
 
 from aiod.registry import load
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 SUMMARY = {

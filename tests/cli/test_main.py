@@ -14,7 +14,7 @@ import pytest
 from terminal import AIOD, Terminal, aiod, fails, works
 
 from aiod.cli import cli
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from terminal import aiod, fails, works
 
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

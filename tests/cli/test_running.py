@@ -103,6 +103,13 @@ def test_what_was_found_is_said_in_words(aiod: Any, tmp_path: Path) -> None:
     assert "Record:   c/run.json" in done.stdout
 
 
+def test_a_halo_of_nothing_is_warned_of(aiod: Any) -> None:
+    dry = ("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--dry-run", "--halo")
+    assert "counted on both sides" in aiod(*dry, "0").stderr
+    assert "counted on both sides" in aiod(*dry, "0,64").stderr
+    assert aiod(*dry, "64").stderr == ""
+
+
 def test_the_folder_of_a_run_stands_for_its_labels(aiod: Any, tmp_path: Path) -> None:
     pixels = tifffile.imread(NUCLEI).reshape(512, 512)[:100, :100]
     for name in "ab":
@@ -169,6 +176,7 @@ def test_a_run_is_repeated_and_verified(aiod: Any, tmp_path: Path) -> None:
         (["run", "--task", "nuclei", NUCLEI, "--param", "diameter"], "--param diameter=30"),
         (["run", "--task", "nuclei", NUCLEI, "--pre", "clahee"], "did you mean clahe?"),
         (["run", "--task", "nuclei", NUCLEI, "--tile", "big"], "--tile big is no size"),
+        (["run", "--task", "nuclei", NUCLEI, "--tile", "1,2,3"], "--tile has 3 numbers"),
         (["run", "--task", "nuclei", NUCLEI, "--profile", "moon"], "one of local"),
         (["run", "--task", "nuclei", NUCLEI, "--device", "tpu"], "is no device"),
         (["run", "--task", "nuclei", NUCLEI, "--pixel-size", "wide"], "wide"),

@@ -17,7 +17,7 @@ import pytest
 from terminal import AIOD, Terminal, aiod, fails, works
 
 from aiod.registry import load
-from conftest import family
+from families import family
 from people import umask
 from server import Server, file, redirect, status
 

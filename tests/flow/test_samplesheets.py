@@ -143,5 +143,5 @@ def test_other_encodings_and_missing_sheets_are_sentences(folder: Path) -> None:
         find_samples(
             [], samplesheet=sheet(folder, "sample,image\nZähler,a.tif\n", encoding="latin-1")
         )
-    with pytest.raises(AiodError, match="samplesheet .* does not exist"):
+    with pytest.raises(AiodError, match=r"samplesheet .* does not exist"):
         find_samples([], samplesheet=folder / "gone.csv")

@@ -14,7 +14,7 @@ from aiod.registry.canonical import as_json, canonical, to_text
 from aiod.registry.jsontext import parse
 from aiod.registry.schema import LocationEntry, Manifest, Parameter, PixelSize, TaskEntry
 from aiod.registry.shape import fields_of, model_at
-from conftest import DATA, family
+from families import DATA, family
 
 VALID = sorted((DATA / "valid").glob("*.json"))
 each_valid = pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)

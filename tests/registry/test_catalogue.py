@@ -13,7 +13,7 @@ import pytest
 from aiod.errors import ManifestError, UnknownModelError, UsageError
 from aiod.registry import TASK_NAMES, Model, Registry, load
 from aiod.registry.merge import Family
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from aiod.errors import AiodError, UsageError
 from aiod.registry import load
 from aiod.registry.cite import STYLES, citation
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 Cite = Callable[..., str]

@@ -12,7 +12,7 @@ from aiod.registry import load
 from aiod.registry.defaults import default_models
 from aiod.registry.layers import SHIPPED, Layer
 from aiod.registry.validate import validate
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

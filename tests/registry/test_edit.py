@@ -24,7 +24,7 @@ from aiod.registry.edit import add_family, add_location, add_task, add_version
 from aiod.registry.fingerprint import fingerprint
 from aiod.registry.runners import read_runner
 from aiod.registry.validate import validate
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 WEIGHTS = b"weights of a toy" * 1000

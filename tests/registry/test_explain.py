@@ -22,7 +22,7 @@ from aiod.registry.manifest import line_of, read_document, read_manifest
 from aiod.registry.problems import Problem, path_in_words
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES
-from conftest import DATA, family
+from families import DATA, family
 from mutants import JSON, mutated
 
 INVALID = sorted((DATA / "invalid").glob("*.json"))

@@ -14,7 +14,7 @@ from aiod_registry.utils import load_manifests, resolve_version
 from aiod.errors import UsageError
 from aiod.registry import Registry, load
 from aiod.registry.export import Exported, export
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 AIOD_TASKS = {"mito", "er", "ne", "everything", "nuclei", "cyto", "drop", "boundaries"}

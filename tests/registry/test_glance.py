@@ -18,7 +18,7 @@ from aiod.registry.jsontext import IrregularJSON, parse
 from aiod.registry.layers import NO_MANIFESTS, SHIPPED
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES
-from conftest import DATA, family
+from families import DATA, family
 from mutants import GOOD, mutated
 
 VALID = sorted((DATA / "valid").glob("*.json"))

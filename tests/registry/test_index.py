@@ -21,7 +21,7 @@ from aiod.registry.entries import read_entry
 from aiod.registry.index import index_layer, signature_of
 from aiod.registry.layers import Layer
 from aiod.registry.tasks import TASK_NAMES
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

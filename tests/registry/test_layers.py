@@ -12,7 +12,7 @@ import pytest
 from aiod.errors import ManifestError
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED, find_layers
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 

@@ -17,7 +17,7 @@ from aiod.registry import links, load, servers, urls
 from aiod.registry.cache import cached_files
 from aiod.registry.links import Answer, Link, check, links_of
 from aiod.registry.pull import pull
-from conftest import family
+from families import family
 from server import (
     PATIENCE,
     Act,

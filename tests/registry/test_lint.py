@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiod.registry.lint import MISSING_SENTENCE, warnings_of
-from conftest import family
+from families import family
 
 HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 

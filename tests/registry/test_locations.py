@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from aiod.registry import Model, Registry, load
 from aiod.registry.locations import Place, resolve, why_unreachable
-from conftest import family
+from families import family
 from people import IN_A_WORLD_OF_ITS_OWN, an_ordinary_user, names
 
 MakeLayer = Callable[..., Path]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aiod.registry import Registry, load
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 CITED = {"title": "On toys", "doi": "10.1234/toys"}

@@ -17,7 +17,7 @@ from aiod.registry import load
 from aiod.registry.mirror import mirror
 from aiod.registry.pull import Weights, pull
 from aiod.registry.validate import validate
-from conftest import family
+from families import family
 from people import an_ordinary_user, names
 from server import Server
 

@@ -22,7 +22,7 @@ from aiod.progress import Step
 from aiod.registry import Registry, load, servers
 from aiod.registry.cache import cached_files, leftovers, remove, slot_for
 from aiod.registry.pull import Weights, pull
-from conftest import family
+from families import family
 from people import an_ordinary_user, names, umask
 from server import PATIENCE, Server, drip, file, in_turn, late, redirect, silent, status, truncated
 

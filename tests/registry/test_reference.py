@@ -17,7 +17,7 @@ from aiod.registry.layers import NO_MANIFESTS
 from aiod.registry.reference import example_text, json_schema, schema_page, schema_text
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES
-from conftest import DATA
+from families import DATA
 from mutants import mutated
 
 PACKAGE = Path(aiod.__file__).parent

@@ -11,7 +11,7 @@ import pytest
 from aiod.registry.parameter_rules import HOST_ARGUMENTS, argument_of
 from aiod.registry.rules import broken_rules, needs_weights, short_name_of, slug_of
 from aiod.registry.tasks import TASK_NAMES
-from conftest import family
+from families import family
 
 
 def broken(document: dict[str, Any]) -> list[str]:

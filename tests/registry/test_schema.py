@@ -18,7 +18,7 @@ from aiod.registry.jsontext import parse
 from aiod.registry.manifest import read_document, read_manifest
 from aiod.registry.schema import Manifest
 from aiod.registry.tasks import TASK_NAMES
-from conftest import DATA, family
+from families import DATA, family
 
 VALID = sorted((DATA / "valid").glob("*.json"))
 each_valid = pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)

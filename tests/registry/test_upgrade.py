@@ -18,7 +18,7 @@ from aiod.registry.lint import MISSING_SENTENCE
 from aiod.registry.manifest import read_document
 from aiod.registry.tasks import TASK_NAMES
 from aiod.registry.upgrade import old_form, upgrade
-from conftest import DATA, family
+from families import DATA, family
 from mutants import mutated
 
 OLD = sorted((DATA / "old").glob("*.json"))

@@ -16,7 +16,7 @@ from aiod.registry.runners import read_runner
 from aiod.registry.skeleton import runner_skeleton
 from aiod.registry.tasks import TASK_NAMES, read_tasks
 from aiod.registry.validate import validate
-from conftest import family
+from families import family
 
 MakeLayer = Callable[..., Path]
 HASH = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
