@@ -33,6 +33,8 @@ from aiod.flow.tiles.engine import Engine
 from aiod.flow.tiling import Plan
 from aiod.progress import Step
 
+pytest_plugins = "labs"
+
 Go = Callable[..., Done]
 
 

@@ -18,6 +18,8 @@ from aiod.flow.repeat import changes_since, repeat_record, request_of, verify
 from aiod.flow.run import Done, run
 from aiod.registry import load
 
+pytest_plugins = "labs"
+
 Go = Callable[..., Done]
 
 

@@ -23,6 +23,8 @@ from aiod.flow.tiles.stitch import Numbering
 from aiod.progress import Step
 from aiod.registry import load
 
+pytest_plugins = "labs"
+
 
 def test_tiles_give_the_labels_of_the_whole_image_and_a_full_record(
     go: Callable[..., Done], picture: tuple[Path, Image]

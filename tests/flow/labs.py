@@ -1,4 +1,7 @@
-"""What tests of whole runs share: a lab with a toy model, in an environment that is built once."""
+"""What tests of whole runs share: a lab with a toy model, in an environment that is built once.
+
+A test module takes it with ``pytest_plugins = "labs"``.
+"""
 
 from __future__ import annotations
 
