@@ -86,7 +86,10 @@ def print_table(
 
     cells = [[printable(cell) for cell in row] for row in rows]
     fits = room_left(headings, cells, wide=wide) >= _LEAST_WIDE
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=fits)
+    padding = (0, 1) if fits else (0, 0)
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, header_style="bold", expand=fits, padding=padding
+    )
     for index, heading in enumerate(headings):
         free = fits and index == wide
         table.add_column(

@@ -162,7 +162,7 @@ def settle(request: Request, registry: Registry) -> Settled:
         manifest_sha256=_sha256(registry.manifest_files(model)[-1][1], _MAX_MANIFEST_BYTES),
         profile=find_profile(request.profile, registry.layers),
         surveys=read_runner(runner).surveys,
-        notes=tuple(_notes(model, metadata)),
+        notes=(*_notes(model, metadata), *_notes_on_tiles(request)),
     )
 
 
@@ -297,7 +297,9 @@ def _ready(settled: Settled, sample: Sample) -> Ready:
     )
     known = tuple(sorted(size.items())) if size else None
     opening = Opening(sample.path, image.fingerprint, axes, known)
-    return Ready(sample, image, fit, opening)
+    ready = Ready(sample, image, fit, opening)
+    plan_of(settled, ready, settled.sets[0])  # says now what is wrong with --tile or --halo
+    return ready
 
 
 def _notes(model: Model, metadata: Metadata) -> list[str]:
@@ -317,6 +319,16 @@ def _notes(model: Model, metadata: Metadata) -> list[str]:
         reason = "" if status is None or isinstance(status, str) else f": {status.reason}"
         notes.append(f"{model.id} is {model.status}{reason.removesuffix(': None')}.")
     return notes
+
+
+def _notes_on_tiles(request: Request) -> list[str]:
+    if request.halo is None or min(request.halo) > 0:
+        return []
+    note = (
+        "--halo 0: tiles see nothing of each other, so an object that a cut goes through is "
+        "counted on both sides; a halo wider than an object joins it."
+    )
+    return [note]
 
 
 def _sha256(path: Path, limit: int) -> str:

@@ -46,12 +46,18 @@ def open_other(path: Path) -> Raw:
     with only_image_errors(path, "opened"):
         try:
             image = bioio.BioImage(path)
-        except bioio.exceptions.UnsupportedFileFormatError as error:
+            data = image.xarray_dask_data
+        except Exception as error:
+            # bioio and bioio_base have each had the class in a module of their own.
+            unsupported = type(error).__name__ == "UnsupportedFileFormatError"
+            if reader is not None and not unsupported:
+                raise
             raise ImageError(
-                f"{path} is of a format that no installed reader opens.",
+                f"{path} is of a format that no installed reader opens."
+                if reader is not None
+                else f"{path} is no TIFF, OME-Zarr, PNG or JPEG, and no installed reader opens it.",
                 hint=f"pip install {reader or 'bioio-bioformats'}, or save it as OME-TIFF",
             ) from error
-        data = image.xarray_dask_data
         pixels = data.data
         axes = "".join(str(name) for name in data.dims)
         sizes = image.physical_pixel_sizes
