@@ -66,7 +66,7 @@ def _drawn() -> Iterator[Progress]:
             with lock:
                 if step.what not in known:
                     known[step.what] = drawn.add_task(
-                        printable(step.what), total=step.total, amount=""
+                        printable(step.what), total=step.total, amount=_amount(step, None)
                     )
                 bar = known[step.what]
                 speed = next((task.speed for task in drawn.tasks if task.id == bar), None)
