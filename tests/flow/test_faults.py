@@ -264,8 +264,21 @@ def test_a_model_that_never_has_memory_says_so(go: Go, picture: tuple[Path, Imag
     assert "--tile" in str(made.error)
 
 
-def test_a_full_disk_costs_the_images_that_do_not_fit(
-    go: Go, picture: tuple[Path, Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "no space left on device"),
+        (MemoryError(), "too little memory"),
+    ],
+    ids=["disk", "memory"],
+)
+def test_a_full_disk_or_memory_costs_the_images_that_do_not_fit(
+    go: Go,
+    picture: tuple[Path, Image],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Exception,
+    words: str,
 ) -> None:
     from aiod.flow.tiles import job
 
@@ -273,7 +286,7 @@ def test_a_full_disk_costs_the_images_that_do_not_fit(
 
     def full(self: job.Written, place: job.Place) -> None:
         if self.job.name == "cells":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise trouble
         written(self, place)
 
     path = save(tmp_path / "b.ome.tif", picture[1], "YX")
@@ -284,7 +297,7 @@ def test_a_full_disk_costs_the_images_that_do_not_fit(
         "b": "done",
         "cells": "failed",
     }
-    assert "no space left on device" in str(done.failed[0].error)
+    assert words in str(done.failed[0].error)
     assert len(tile_files(done.folder)) == 9
 
 
@@ -292,6 +305,17 @@ def test_an_image_may_be_called_lock(go: Go, tmp_path: Path) -> None:
     image = blobs((40, 40))
     done = go("plane", save(tmp_path / "lock.tif", image, "YX"))
     assert same_labels(labels_of(done), pieces(image))
+
+
+def test_a_folder_whose_record_is_damaged_is_told_of_and_its_labels_are_kept(
+    go: Go, picture: tuple[Path, Image]
+) -> None:
+    done = go("plane", picture[0])
+    (done.folder / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"is not JSON[\s\S]*remove its run.json"):
+        go("plane", picture[0])
+    (done.folder / "run.json").unlink()
+    assert go("plane", picture[0]).earlier == 1
 
 
 def test_images_of_an_earlier_run_stay_in_the_record_of_their_folder(

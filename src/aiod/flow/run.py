@@ -30,6 +30,7 @@ from aiod.flow.record import (
     LicenceRecord,
     ModelRecord,
     ParametersRecord,
+    RecordError,
     RepeatRecord,
     RunRecord,
     SetRecord,
@@ -211,9 +212,10 @@ def _segment_all(
                 if isinstance(error, ModelError) and error.kind == "load":
                     raise
                 image = failed_record(each.sample, steps.name, running.settled.request, error)
-            except OSError as error:
+            except (OSError, MemoryError) as error:
+                why = reason(error) if isinstance(error, OSError) else "there is too little memory"
                 told = AiodError(
-                    f"{each.sample.name} cannot be finished in {running.folder}: {reason(error)}.",
+                    f"{each.sample.name} cannot be finished in {running.folder}: {why}.",
                     hint="the same command goes on where it was",
                 )
                 image = failed_record(each.sample, steps.name, running.settled.request, told)
@@ -269,7 +271,14 @@ def _others(folder: Path, key: str, asked: Sequence[Ready | Refused]) -> list[Im
     """
     if not (folder / FILE_NAME).exists():
         return []
-    earlier = read_record(folder)
+    try:
+        earlier = read_record(folder)
+    except RecordError as error:
+        raise UsageError(
+            f"{folder} holds a run, of which nothing is known: {error.what}",
+            details=list(error.details),
+            hint="choose another folder with -o, or remove its run.json: what is finished is kept",
+        ) from error
     if key_of(earlier) != key:
         raise UsageError(
             f"{folder} holds another run, of {earlier.model.id} with other settings or versions.",

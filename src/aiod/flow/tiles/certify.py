@@ -16,8 +16,7 @@ import numpy as np
 
 from aiod.flow.results.evaluate import evaluate_instances, evaluate_semantic
 from aiod.flow.source import Box, Source
-from aiod.flow.tiles.engine import model_of
-from aiod.flow.tiles.job import Job, read_frame
+from aiod.flow.tiles.job import Job, predicted, read_frame
 
 Map = Callable[..., Iterable[Any]]
 SEED = 20180901
@@ -72,8 +71,7 @@ def certify(job: Job, labels: Source, number: int, mapper: Map = map) -> dict[st
 
 def _agreement(job: Job, labels: Source, crop: Crop) -> tuple[float, ...]:
     image = read_frame(job, job.source, crop.frame, crop.outer)
-    with model_of(job.worker) as worker:
-        alone = worker.predict(image, axes=job.fit.axes, params=job.arguments).labels
+    alone = predicted(job, image).labels
     alone = alone[crop.inner.seen_from(crop.outer.start).slices]
     box = job.frames(job.source).box(crop.frame, crop.inner, without="C")
     tiled = labels.read(box).reshape(alone.shape)

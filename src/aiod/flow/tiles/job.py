@@ -204,8 +204,8 @@ def _labelled(job: Job, place: Place, tile: Tile) -> tuple[Block, Pixels]:
     """What the model says of a tile, in its outer box."""
     image = read_frame(job, job.source, place.frame, tile.outer)
     try:
-        labels, seconds, notes = _predict(job, image)
-        return Block(0, seconds, 1, tuple(notes)), labels
+        found = predicted(job, image)
+        return Block(0, found.seconds, 1, found.messages), found.labels
     except ModelError as error:
         if error.kind == "load":
             raise
@@ -225,14 +225,13 @@ def read_frame(job: Job, source: Source, frame: int, spatial: Box) -> Pixels:
     return model_view(pixels, source.axes, job.fit)
 
 
-def _predict(job: Job, image: Pixels) -> tuple[Pixels, float, list[str]]:
-    """Labels, seconds of the model, and notes."""
+def predicted(job: Job, image: Pixels) -> Prediction:
+    """What the model says of a piece of an image, in one piece. Raises ModelError."""
 
     def ask(worker: Worker) -> Prediction:
         return worker.predict(image, axes=job.fit.axes, params=job.arguments)
 
-    found = ask_model(job.worker, job.attempts, ask)
-    return found.labels, found.seconds, list(found.messages)
+    return ask_model(job.worker, job.attempts, ask)
 
 
 def ask_model(spec: WorkerSpec, attempts: int, ask: Callable[[Worker], T]) -> T:
@@ -277,9 +276,9 @@ def _predict_in_parts(job: Job, image: Pixels, error: ModelError) -> tuple[Pixel
             for part in plan:
                 ranges = dict(zip(job.fit.spatial, part.outer.slices, strict=True))
                 piece = image[tuple(ranges.get(axis, slice(None)) for axis in job.fit.axes)]
-                labels, took, _ = _predict(job, np.ascontiguousarray(piece))
-                views.append(labels)
-                seconds += took
+                found = predicted(job, np.ascontiguousarray(piece))
+                views.append(found.labels)
+                seconds += found.seconds
         except ModelError as again:
             if again.kind != "memory":
                 raise
