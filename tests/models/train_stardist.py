@@ -1,7 +1,8 @@
 """Train a small StarDist network: `PYTHON train_stardist.py FOLDER YX|YXC|ZYX [EPOCHS]`.
 
 Runs inside the environment of the family stardist. FOLDER is what StarDist itself saves:
-config.json, thresholds.json and the weights. One thread and fixed seeds.
+config.json, thresholds.json and the weights. One thread and fixed seeds, which for
+stacks do not make two trainings alike.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import os
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ from aiod.flow.tiles.engine import Engine
 from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
 from aiod.registry.pull import Weights, pull
+from aiod.words import counted
 
 OUT = Path("aiod-out")
 """Where runs go that name no folder: each into one of its own, named after model and settings."""
@@ -106,10 +108,10 @@ def run(
     ready, refused = look(settled)
     if not ready and len(refused) == 1:
         raise refused[0].error
-    for note in settled.notes:
+    for note in (*settled.notes, *_common_notes(ready)):
         tell(note)
+    weights = pull(registry, settled.model, progress=progress)  # before gigabytes of packages
     environment = environment_for(settled.runner, progress=progress)
-    weights = pull(registry, settled.model, progress=progress)
     device = choose_device(request.device, environment)
     record = RunRecord(
         aiod=importlib.metadata.version("aiod-hub"),
@@ -189,6 +191,16 @@ class _Told:
         write_record(kept, self.folder)
         self.written = time.monotonic()
         return kept
+
+
+def _common_notes(ready: Sequence[Ready]) -> list[str]:
+    """What to know of the images before they are segmented: each sentence once."""
+    times = Counter(note for each in ready for note in dict.fromkeys(each.fit.notes))
+    one = len(ready) == 1
+    return [
+        note if one else f"{note} ({counted(number, 'image')} of {len(ready)})"
+        for note, number in times.items()
+    ]
 
 
 def _segment_all(
