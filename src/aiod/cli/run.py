@@ -101,11 +101,12 @@ def run(targets: tuple[str, ...], dry_run: bool, as_json: bool, **options: Any) 
     if dry_run:
         _show_plan(request, registry, as_json=as_json)
         return
-    with _watched(show=not as_json) as (progress, tell):
+    told: set[str] = set()
+    with _watched(told, show=not as_json) as (progress, tell):
         done = run_flow(
             request, registry, progress=progress, tell=tell, command=("aiod", *sys.argv[1:])
         )
-    _report(done, as_json=as_json)
+    _report(done, told, as_json=as_json)
 
 
 @click.command()
@@ -131,7 +132,8 @@ def rerun(record: Path, out: Path | None, device: str, workers: int | None, as_j
     target = out or folder.with_name(f"{folder.name}-again")
     if target.absolute() == folder:
         raise UsageError("A run is not repeated into its own folder.", hint="-o DIR names another")
-    with _watched(show=not as_json) as (progress, tell):
+    told: set[str] = set()
+    with _watched(told, show=not as_json) as (progress, tell):
         for change in changes_since(first):
             tell(change)
         request = replace(request_of(first, out=target), device=device, workers=workers)
@@ -143,7 +145,7 @@ def rerun(record: Path, out: Path | None, device: str, workers: int | None, as_j
             command=("aiod", *sys.argv[1:]),
             repeats=repeat_record(first, folder / "run.json"),
         )
-    _report(done, as_json=as_json)
+    _report(done, told, as_json=as_json)
     if not as_json:
         click.echo(f"Are the masks the same?  aiod verify {shlex.quote(str(done.folder))}")
 
@@ -300,14 +302,15 @@ def _show_plan(request: Request, registry: Registry, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _report(done: Done, *, as_json: bool) -> None:
+def _report(done: Done, told: set[str], *, as_json: bool) -> None:
     """The table at the end: what was found, where it lies, how to look at it."""
     if as_json:
         print_json({"folder": str(done.folder), **done.record.model_dump(mode="json")})
     else:
         _print_images(done)
         for image in done.record.images:
-            for sentence in (*image.warnings, *_findings(image)):
+            news = [warning for warning in image.warnings if warning not in told]
+            for sentence in (*news, *_findings(image)):
                 click.echo(printable(f"{image.sample}: {sentence}"), err=True)
         for image in done.failed:
             click.echo(printable(f"\n{image.sample}: {image.error}"), err=True)
@@ -370,10 +373,14 @@ def _where(done: Done) -> None:
 
 
 @contextlib.contextmanager
-def _watched(*, show: bool) -> Iterator[tuple[Progress, Any]]:
-    """Progress and sentences on stderr; Ctrl-C leaves a run that goes on with the same command."""
+def _watched(told: set[str], *, show: bool) -> Iterator[tuple[Progress, Any]]:
+    """Progress and sentences on stderr; the sentences are kept in `told`.
+
+    Ctrl-C leaves a run that goes on with the same command.
+    """
 
     def tell(sentence: str) -> None:
+        told.add(sentence)
         click.echo(printable(sentence), err=True)
 
     from aiod.cli.progress import bars
