@@ -66,6 +66,8 @@ def write_atomically(path: Path, data: str | Iterable[bytes], *, mode: int | Non
     target = Path(os.path.realpath(path))  # a symlinked manifest stays a symlink
     temporary = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
+        if target.exists() and not target.is_file():
+            raise AiodError(f"{path} is not a file, and is not replaced by one.")
         if mode is None and target.exists():
             mode = target.stat().st_mode & 0o777
         target.parent.mkdir(parents=True, exist_ok=True)
