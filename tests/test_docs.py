@@ -87,8 +87,10 @@ def test_a_command_of_the_documentation_runs(
         if arguments[0] == "run" and "--task" not in arguments and "--dry-run" not in arguments:
             arguments.append("--dry-run")  # its weights lie elsewhere
     if arguments[0] in NETWORK:
-        command = cli.commands[arguments[0]]
-        command.make_context(arguments[0], arguments[1:], parent=click.Context(cli))
+        context = click.Context(cli)
+        command = cli.get_command(context, arguments[0])
+        assert command is not None
+        command.make_context(arguments[0], arguments[1:], parent=context)
         return
     if arguments[0] == "new" and "--to" not in arguments:
         arguments += ["--help"]  # it would ask, and write to this checkout

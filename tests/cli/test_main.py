@@ -22,13 +22,21 @@ MakeLayer = Callable[..., Path]
 def _commands(
     group: click.Group = cli, above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         yield (*above, name), command
         if isinstance(command, click.Group):
             yield from _commands(command, (*above, name))
 
 
 COMMANDS = dict(_commands())
+
+
+def test_a_command_is_what_its_name_says() -> None:
+    assert {words[-1] for words in COMMANDS} == {command.name for command in COMMANDS.values()}
+    assert all(words[-1] == command.name for words, command in COMMANDS.items())
 
 
 def test_the_commands_of_the_issue_are_there() -> None:
@@ -82,7 +90,7 @@ def test_every_example_names_a_command_and_options_that_there_are(words: tuple[s
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help_lists_the_commands(option: str) -> None:
     text = works(option)
-    for name in cli.commands:
+    for name in cli.list_commands(click.Context(cli)):
         assert re.search(rf"^  {name} ", text, re.MULTILINE), name
     assert "aiod list --task nuclei" in text
 

@@ -7,19 +7,48 @@ that `aiod --help` is quick.
 from __future__ import annotations
 
 import errno
+import importlib
 import io
+import itertools
 import os
 import sys
 
 import click
 
-from aiod.cli import check, env, evaluate, find, maintain, new, run, weights
 from aiod.errors import AiodError
 from aiod.files import reason
 from aiod.words import printable
 
+_COMMANDS = {
+    "run": ("run", "steps", "rerun", "verify", "view"),
+    "evaluate": ("eval",),
+    "find": ("list", "show", "tasks", "cite"),
+    "weights": ("pull", "cache", "check-links"),
+    "env": ("env",),
+    "new": ("new",),
+    "check": ("validate", "fmt", "upgrade"),
+    "maintain": ("export", "schema"),
+}
+"""Module -> its commands: only the module of the command that is run is imported."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 -- click's signature
+        return sorted(itertools.chain.from_iterable(_COMMANDS.values()))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for module, names in _COMMANDS.items():
+            if cmd_name in names:
+                made: tuple[click.Command, ...]
+                made = importlib.import_module(f"aiod.cli.{module}").COMMANDS
+                return dict(zip(names, made, strict=True))[cmd_name]
+        return None
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="aiod-hub", prog_name="aiod")
 @click.option(
     "--registry",
@@ -45,11 +74,6 @@ def cli(context: click.Context, registries: tuple[str, ...], debug: bool) -> Non
         import logging
 
         logging.basicConfig(level=logging.DEBUG)
-
-
-for _module in (run, evaluate, find, weights, env, new, check, maintain):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)
 
 
 def main() -> None:
