@@ -17,6 +17,8 @@ from aiod.words import family_slug, listing, nearest, shown
 # Keywords of `predict` and `load` that the host itself passes.
 HOST_ARGUMENTS = frozenset({"model", "image", "axes", "weights", "config", "device", "statistics"})
 
+_RESERVED = HOST_ARGUMENTS.union(keyword.kwlist)
+
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "str": str,
     "int": int,
@@ -28,7 +30,9 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 def argument_of(parameter: Mapping[str, Any]) -> str:
     """The runner's keyword for a parameter: `arg_name`, or `name` where it is absent."""
     argument = parameter.get("arg_name")
-    return str(parameter.get("name", "") if argument is None else argument)
+    if argument is None:
+        argument = parameter.get("name", "")
+    return argument if isinstance(argument, str) else str(argument)
 
 
 def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
@@ -41,7 +45,7 @@ def broken_parameters(params: Any, path: Path) -> Iterator[Finding]:
             continue
         argument = argument_of(parameter)
         same = taken.setdefault(argument, index)
-        if same == index and _is_plain(parameter) and _is_usable(argument):
+        if same == index and _is_usable(argument) and _is_plain(parameter):
             continue
         here: Path = (*path, index)
         yield from _value(parameter, here)
@@ -101,11 +105,7 @@ def _is_plain(parameter: dict[str, Any]) -> bool:
 
 
 def _is_usable(argument: str) -> bool:
-    return (
-        argument.isidentifier()
-        and not keyword.iskeyword(argument)
-        and argument not in HOST_ARGUMENTS
-    )
+    return argument.isidentifier() and argument not in _RESERVED
 
 
 def _argument_key(parameter: dict[str, Any]) -> str:
