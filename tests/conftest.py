@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# How long an example takes is the machine's affair.
-settings.register_profile("calm", deadline=None)
-settings.load_profile("calm")
+# How long an example takes is the machine's affair. The gate tries the same examples each time;
+# `pytest --hypothesis-profile explore` looks for new ones.
+settings.register_profile("gate", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, derandomize=False, max_examples=1000)
+settings.load_profile("gate")
 
 
 @pytest.fixture(autouse=True)
