@@ -80,7 +80,7 @@ def test_a_run_stopped_in_its_outputs_does_no_tile_again(
     assert "overlay" in done.record.images[0].outputs
 
 
-@pytest.mark.parametrize("where", ["join_tiles", "finish_labels", "labels_digest"])
+@pytest.mark.parametrize("where", ["join_tiles", "finish_labels"])
 def test_a_run_stopped_after_its_tiles_does_none_again(
     go: Go,
     picture: tuple[Path, Image],
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_the_tile_of_the_plan_is_none(
 
 def test_a_tile_with_more_labels_than_objects_or_more_pixels_is_damaged(tmp_path: Path) -> None:
     store = BlockStore(tmp_path, Plan((4, 4), (2, 2), (1, 1)), objects=True)
-    bomb = imagecodecs.zstd_encode(bytes(1 << 26))
+    bomb = imagecodecs.lz4_encode(bytes(1 << 26))
     head = {"count": 1, "seconds": 0, "parts": 1, "notes": [], "shape": [3, 3], "dtype": "<u4"}
     line = json.dumps({**head, "crc32": zlib.crc32(bomb)}).encode()
     store.path(0, 0).write_bytes(line + b"\n" + bomb)

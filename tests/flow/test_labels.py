@@ -47,7 +47,7 @@ def written(
         folder, name=name, axes=axes, shape=pixels.shape, dtype=pixels.dtype, **how
     )
     level[...] = pixels
-    return finish_labels(folder, name)
+    return finish_labels(folder, name)[0]
 
 
 def random_labels(*shape: int, dtype: Any = np.uint32) -> Array:
@@ -213,7 +213,8 @@ def test_tiles_are_written_by_several_at_a_time(tmp_path: Path, pool: Any) -> No
     )
     with pool(2, **how) as workers:
         list(workers.map(partial(fill, level, pixels), [tile.core for tile in plan]))
-        place = finish_labels(folder, "nuclei", mapper=workers.map)
+        place, digest = finish_labels(folder, "nuclei", mapper=workers.map)
+    assert digest == labels_digest(source_of(pixels))
     np.testing.assert_array_equal(level_of(place), pixels)
     np.testing.assert_array_equal(level_of(place, 1), pixels[::2, ::2])
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
@@ -32,13 +32,12 @@ from aiod.flow.results.labels import (
     chunks_for,
     create_labels,
     finish_labels,
-    labels_digest,
     open_labels,
 )
 from aiod.flow.source import Source
 from aiod.flow.steps.chain import measure_steps
 from aiod.flow.steps.histogram import Histogram, histograms
-from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array
+from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, written_blocks
 from aiod.flow.tiles.engine import Engine
 from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tile
 from aiod.progress import Progress, Step
@@ -155,13 +154,12 @@ def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> Imag
 
 def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageRecord:
     """Run the tiles that are not finished, join them, and write the labels."""
-    mapper = running.engine.map
     job = _job(running, ready, steps, work)
     _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
     tiles, failures = _run_tiles(running, job)
     _check_unchanged(ready, job)
     image, plan = ready.image.source, job.plan
-    target, objects, certificate = _labels(running, ready, steps, job, tiles)
+    made = _labels(running, ready, steps, job, tiles)
     warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(tiles)]
     return ImageRecord(
         sample=ready.sample.name,
@@ -185,10 +183,10 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
             frames=len(job.frames(job.source)),
         ),
         survey=dict(job.survey),
-        labels=within(target, running.folder),
-        labels_digest=labels_digest(open_labels(target).source, mapper=mapper),
-        objects=objects,
-        certificate=certificate,
+        labels=within(made.folder, running.folder),
+        labels_digest=made.digest,
+        objects=made.objects,
+        certificate=made.certificate,
         predict_seconds=round(sum(tile.block.seconds for tile in tiles.values()), 3),
         warnings=tuple(dict.fromkeys(warnings)),
     )
@@ -250,19 +248,28 @@ def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[
     return tiles, failures
 
 
+class _Made(NamedTuple):
+    """Labels of an image: where they lie, their digest, and what is known of them."""
+
+    folder: Path
+    digest: str
+    objects: int | None
+    certificate: dict[str, Any] | None
+
+
 def _labels(
     running: Running, ready: Ready, steps: StepSet, job: Job, tiles: Mapping[Place, Finished]
-) -> tuple[Path, int | None, dict[str, Any] | None]:
-    """Write the labels of an image; where they lie, how many objects, and the certificate."""
+) -> _Made:
+    """Write the labels of an image."""
     settled, mapper = running.settled, running.engine.map
     image = ready.image.source
     axes = image.axes.replace("C", "")
     shape = tuple(image.sizes[axis] for axis in axes)
     spatial = "ZYX" if settled.request.link_z and "Z" in axes else ready.fit.spatial
-    tile = dict(zip(ready.fit.spatial, job.plan.tile, strict=True))
+    block = dict(zip(ready.fit.spatial, written_blocks(job.plan).tile, strict=True))
     direct = _is_direct(job, ready, steps)
-    # Several threads write: no chunk may belong to two tiles, nor to two frames.
-    written = tile if direct else {axis: image.sizes[axis] for axis in spatial}
+    # Several threads write: no chunk may belong to two blocks, nor to two frames.
+    written = block if direct else {axis: image.sizes[axis] for axis in spatial}
     folder = running.folder / f"{ready.sample.name}.ome.zarr"
     _remove(folder / "labels" / steps.name)
 
@@ -281,7 +288,7 @@ def _labels(
         )
 
     scratch = job.folder.parent / _SCRATCH
-    store = final if direct else temporary_array(scratch, "joined", tile, axes)
+    store = final if direct else temporary_array(scratch, "joined", block, axes)
     joined = join_tiles(job, tiles, store, link_z=settled.request.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
@@ -298,7 +305,8 @@ def _labels(
             pixel_size=image.pixel_size,
             mapper=mapper,
         )
-    return finish_labels(folder, steps.name, mapper=mapper), objects, certificate
+    target, digest = finish_labels(folder, steps.name, mapper=mapper)
+    return _Made(target, digest, objects, certificate)
 
 
 def _keep_tiles_of(job: Job, key: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import le, sub
 from typing import Any
 
 import numpy as np
@@ -33,15 +34,15 @@ class Box:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(sub, self.stop, self.start))
 
     @property
     def slices(self) -> tuple[slice, ...]:
-        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return tuple(map(slice, self.start, self.stop))
 
     @property
     def empty(self) -> bool:
-        return any(b <= a for a, b in zip(self.start, self.stop, strict=True))
+        return any(map(le, self.stop, self.start))
 
     def grown(self, margin: tuple[int, ...], shape: tuple[int, ...]) -> Box:
         """This box with `margin` pixels more on each side, as far as an array of `shape` goes."""
@@ -56,10 +57,7 @@ class Box:
 
     def seen_from(self, origin: tuple[int, ...]) -> Box:
         """The same box where `origin` is counted as zero."""
-        return Box(
-            tuple(a - o for a, o in zip(self.start, origin, strict=True)),
-            tuple(b - o for b, o in zip(self.stop, origin, strict=True)),
-        )
+        return Box(tuple(map(sub, self.start, origin)), tuple(map(sub, self.stop, origin)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import add, mul
 
 from aiod.flow.source import Box
 
@@ -88,6 +89,26 @@ class Plan:
             place.append(position)
         return self._at(tuple(reversed(place)))
 
+    def inside(self, box: Box) -> Iterator[Tile]:
+        """The tiles whose cores meet a box, in their order."""
+        first = (a // t for a, t in zip(box.start, self.tile, strict=True))
+        last = (-(-b // t) for b, t in zip(box.stop, self.tile, strict=True))
+        return map(self._at, itertools.product(*map(range, first, last)))
+
+    def in_blocks(self, side: int, most: int) -> Plan:
+        """The same array in blocks of whole tiles: squares of them, up to `side` pixels wide.
+
+        A block of several tiles has `most` pixels at most.
+
+        >>> Plan((9000, 9000), (256, 256), (32, 32)).in_blocks(1024, 1 << 22).tile
+        (1024, 1024)
+        """
+        times = max(1, min(side // t for t in self.tile[-2:]))
+        while times > 1 and math.prod(self.tile) * times**2 > most:
+            times -= 1
+        size = (*self.tile[:-2], *(t * times for t in self.tile[-2:]))
+        return Plan(self.shape, tuple(map(min, self.shape, size)), (0,) * len(size))
+
     def after(self, tile: Tile) -> Iterator[Tile]:
         """The neighbours of a tile that come later in the plan: so every pair is met once."""
         return (other for other in self.around(tile) if other.index > tile.index)
@@ -97,18 +118,18 @@ class Plan:
 
         Only those whose outer boxes meet are given: without a halo there are none.
         """
-        for step in itertools.product((-1, 0, 1), repeat=len(self.grid)):
-            place = tuple(p + s for p, s in zip(tile.place, step, strict=True))
-            inside = all(0 <= p < n for p, n in zip(place, self.grid, strict=True))
-            if any(step) and inside:
+        ranges = (
+            range(max(0, p - 1), min(n, p + 2)) for p, n in zip(tile.place, self.grid, strict=True)
+        )
+        for place in itertools.product(*ranges):
+            if place != tile.place:
                 other = self._at(place)
                 if not tile.outer.within(other.outer).empty:
                     yield other
 
     def _at(self, place: tuple[int, ...]) -> Tile:
-        start = tuple(p * t for p, t in zip(place, self.tile, strict=True))
-        stop = tuple(min(s + t, n) for s, t, n in zip(start, self.tile, self.shape, strict=True))
-        core = Box(start, stop)
+        start = tuple(map(mul, place, self.tile))
+        core = Box(start, tuple(map(min, map(add, start, self.tile), self.shape)))
         index = 0
         for position, count in zip(place, self.grid, strict=True):
             index = index * count + position

@@ -9,6 +9,7 @@ strip anew for each box, and keeps every file open.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -29,9 +30,12 @@ _MAX_PLANES = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A strip or tile: its key, its bytes in the file, or what they held if that is still kept."""
+    """A strip or tile: its key, its place in the plane (it may reach over the far edges), its bytes
+    in the file, or what they held if that is still kept.
+    """
 
     key: tuple[object, int, int]
+    box: Box
     data: bytes | None
     pixels: Pixels | None
 
@@ -156,17 +160,18 @@ class Planes:
         if self.offset is not None:
             self._read_rows(self.keyframe, self.offset + number * self.nbytes, box, out)
             return
-        page = self._page(number)
+        with self._open(self.keyframe):  # once for all that is looked up
+            page = self._page(number)
+            start = self._plane_offset(page) if page is not None else None
+            batches = self._batches(number, page, box) if page is not None else iter(())
+            first = next(batches, []) if start is None else []
         if page is None:
             out[...] = 0
-            return
-        with self._open(page):
-            start = self._plane_offset(page)
-        if start is not None:
+        elif start is not None:
             self._read_rows(page, start, box, out)
-            return
-        for piece in self._pieces(number, page, box):
-            self._paste(page, piece, box, out)
+        else:
+            for piece in itertools.chain(first, itertools.chain.from_iterable(batches)):
+                self._paste(page, piece, box, out)
 
     # Uncompressed planes
 
@@ -213,9 +218,9 @@ class Planes:
 
     # Planes of strips or tiles
 
-    def _pieces(self, number: int, page: Any, box: Box) -> Iterator[_Piece]:
-        """The pieces of a plane that a box needs, read from the file in batches."""
-        wanted = self._indices(page.keyframe, box)
+    def _batches(self, number: int, page: Any, box: Box) -> Iterator[list[_Piece]]:
+        """The pieces of a plane that a box needs, some at a time, read from the file."""
+        wanted = self._meeting(page.keyframe, box)
         shelf = self._shelf(page.keyframe)
         while wanted:
             batch: list[_Piece] = []
@@ -223,7 +228,7 @@ class Planes:
             with self._open(page) as handle:
                 offsets, counts = self._table(page)
                 while wanted and total < _BATCH_BYTES:
-                    index = wanted.pop()
+                    index, place = wanted.pop()
                     key = (self.token, number, index)
                     pixels, data = shelf.get(key), None
                     offset, count = int(offsets[index]), int(counts[index])
@@ -232,17 +237,22 @@ class Planes:
                         handle.seek(offset)
                         data = handle.read(count)
                         total += count
-                    batch.append(_Piece(key, data, pixels))
-            yield from batch
+                    batch.append(_Piece(key, place, data, pixels))
+            yield batch
 
-    def _indices(self, keyframe: Any, box: Box) -> list[int]:
-        """The numbers of the pieces that meet a box."""
+    def _meeting(self, keyframe: Any, box: Box) -> list[tuple[int, Box]]:
+        """The numbers and places of the pieces that meet a box, the last first."""
         grid, size = self._grid(keyframe)
-        first = [a // n for a, n in zip(box.start, size, strict=True)]
-        last = [-(-b // n) for b, n in zip(box.stop, size, strict=True)]
-        places = np.meshgrid(*map(np.arange, first, last), indexing="ij")
-        found = np.ravel_multi_index(tuple(p.ravel() for p in places), grid)
-        return [int(index) for index in found[::-1]]
+        first = (a // n for a, n in zip(box.start, size, strict=True))
+        last = (-(-b // n) for b, n in zip(box.stop, size, strict=True))
+        found = []
+        for place in itertools.product(*map(range, first, last)):
+            index = 0
+            for position, count in zip(place, grid, strict=True):
+                index = index * count + position
+            corner = tuple(i * n for i, n in zip(place, size, strict=True))
+            found.append((index, Box(corner, tuple(map(sum, zip(corner, size, strict=True))))))
+        return found[::-1]
 
     def _grid(self, keyframe: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Pieces along each axis of a plane, and the pixels of one."""
@@ -258,12 +268,7 @@ class Planes:
 
     def _paste(self, page: Any, piece: _Piece, box: Box, out: Pixels) -> None:
         """Decode a piece and put its part of a box in its place."""
-        index = piece.key[2]
-        grid, size = self._grid(page.keyframe)
-        place = np.unravel_index(index, grid)
-        corner = tuple(int(i) * n for i, n in zip(place, size, strict=True))
-        stop = tuple(min(c + n, m) for c, n, m in zip(corner, size, self.shaped, strict=True))
-        part = Box(corner, stop).within(box)
+        part = piece.box.within(box)
         target = out[part.seen_from(box.start).slices]
         if piece.pixels is None and piece.data is None:
             target[...] = page.keyframe.nodata
@@ -272,7 +277,7 @@ class Planes:
         if pixels is None:
             shelf = self._shelf(page.keyframe)
             pixels = shelf.made(piece.key, lambda: self._decode(page, piece))
-        target[...] = pixels[None][part.seen_from(corner).slices]
+        target[...] = pixels[None][part.seen_from(piece.box.start).slices]
 
     def _decode(self, page: Any, piece: _Piece) -> Pixels:
         keyframe = page.keyframe

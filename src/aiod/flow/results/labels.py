@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -51,7 +51,7 @@ SMALL = 256
 """The pyramid ends where the smaller of Y and X is this many pixels or fewer."""
 
 _CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
-_FLAT_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 512, "X": 512}
+_FLAT_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 1024, "X": 1024}
 _DIGEST_BLOCK = {"T": 1, "C": 1, "Z": 16, "Y": 1024, "X": 1024}
 _MAX_METADATA_BYTES = 50_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
@@ -145,12 +145,13 @@ def create_labels(
     return level
 
 
-def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
+def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> tuple[Path, str]:
     """Build the pyramid of a label image that `create_labels` began, and give it its name.
 
     Levels are every second pixel of the one before, never averaged: the mean of labels 2 and 4
     would be the object 3. Each is made block by block; `mapper` may do that in parallel. Label
-    images of one folder are finished one at a time. Returns the folder of the label image.
+    images of one folder are finished one at a time. Returns the folder of the label image and its
+    `labels_digest`, which is taken while the pixels are read for the first of the smaller levels.
 
     Raises AiodError when the folder cannot be written.
     """
@@ -159,24 +160,23 @@ def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> Path:
         group = zarr.open_group(place, mode="r+")
         attributes: dict[str, Any] = group.attrs.asdict()
         axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
-        level = _first_level(group)
-        steps = [(1,) * len(axes)]
-        while min(level.shape[-2:]) > SMALL:
-            factors = next_factors(axes, steps[-1], pixel_size)
-            shape = tuple(-(-n // f) for n, f in zip(level.shape, factors, strict=True))
-            chunks = tuple(map(min, shape, level.chunks))
-            above = _new_level(group, len(steps), axes, shape, level.dtype, chunks)
-            for _ in mapper(partial(_shrink, level, above, factors), _blocks(shape, chunks)):
+        first = _first_level(group)
+        levels, steps = _new_pyramid(group, first, axes, pixel_size)
+        block = _digest_block(axes)
+        hashed = mapper(
+            partial(_shrink, first, next(iter(levels), None)), _blocks(first.shape, block)
+        )
+        digest = _digest(axes, first.shape, hashed)
+        for below, above in pairwise(levels):
+            for _ in mapper(partial(_shrink, below, above), _blocks(below.shape, block)):
                 pass
-            level = above
-            steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
         attributes["ome"]["multiscales"][0]["datasets"] = datasets_of(axes, steps, pixel_size)
         group.attrs.update(attributes)
         place.replace(target)
         _list_labels(folder)
     except OSError as error:
         raise AiodError(f"{target} cannot be written: {reason(error)}.") from error
-    return target
+    return target, digest
 
 
 def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
@@ -230,13 +230,8 @@ def labels_digest(source: Source, *, mapper: Map = map) -> str:
     raster order, whose pixels are unsigned little-endian numbers in raster order: of 32 bits, of 64
     where a block has a label that needs them.
     """
-    total = hashlib.sha256(
-        json.dumps({"axes": source.axes, "shape": list(source.shape)}).encode() + b"\n"
-    )
-    size = tuple(_DIGEST_BLOCK[axis] for axis in source.axes)
-    for block in mapper(partial(_hash, source), _blocks(source.shape, size)):
-        total.update(block)
-    return f"sha256:{total.hexdigest()}"
+    hashed = mapper(partial(_hash, source), _blocks(source.shape, _digest_block(source.axes)))
+    return _digest(source.axes, source.shape, hashed)
 
 
 def _image_of_run(path: Path) -> Path:
@@ -364,8 +359,22 @@ def _read(level: zarr.Array[Any], box: Box) -> Pixels:
     return np.asarray(level[box.slices])
 
 
+def _digest_block(axes: str) -> tuple[int, ...]:
+    return tuple(_DIGEST_BLOCK[axis] for axis in axes)
+
+
+def _digest(axes: str, shape: tuple[int, ...], hashed: Iterable[bytes]) -> str:
+    total = hashlib.sha256(json.dumps({"axes": axes, "shape": list(shape)}).encode() + b"\n")
+    for block in hashed:
+        total.update(block)
+    return f"sha256:{total.hexdigest()}"
+
+
 def _hash(source: Source, box: Box) -> bytes:
-    pixels = source.read(box)
+    return _hash_of(source.read(box))
+
+
+def _hash_of(pixels: Pixels) -> bytes:
     bits = "<u4" if int(pixels.max(initial=0)) < 1 << 32 else "<u8"
     pixels = pixels.astype(bits, order="C", copy=False)
     return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
@@ -390,20 +399,40 @@ def _new_level(
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
         dimension_names=list(axes.lower()),
         fill_value=0,
     )
 
 
-def _shrink(
-    below: zarr.Array[Any], above: zarr.Array[Any], factors: tuple[int, ...], box: Box
-) -> None:
-    covered = Box(
-        tuple(a * f for a, f in zip(box.start, factors, strict=True)),
-        tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, below.shape, strict=True)),
-    )
-    above[box.slices] = _read(below, covered)[tuple(slice(None, None, f) for f in factors)]
+def _new_pyramid(
+    group: zarr.Group, first: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]
+) -> tuple[list[zarr.Array[Any]], list[tuple[int, ...]]]:
+    """The empty levels above the first, and every how-many-th pixel each level takes of it.
+
+    No chunk of a level reaches across what becomes of a block of the digest in the level below.
+    """
+    shape, steps, levels = first.shape, [(1,) * len(axes)], []
+    while min(shape[-2:]) > SMALL:
+        factors = next_factors(axes, steps[-1], pixel_size)
+        shape = tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
+        most = (n // f for n, f in zip(_digest_block(axes), factors, strict=True))
+        chunks = tuple(map(min, chunks_for(axes, shape), most))
+        levels.append(_new_level(group, len(steps), axes, shape, first.dtype, chunks))
+        steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
+    return levels, steps
+
+
+def _shrink(below: zarr.Array[Any], above: zarr.Array[Any] | None, box: Box) -> bytes:
+    """Write what the level above takes of a box of the level below; the hash of that box."""
+    pixels = _read(below, box)
+    if above is not None:
+        # Halved or not: 1 pixel is its own half, and for more this is the factor.
+        factors = [-(-n // m) for n, m in zip(below.shape, above.shape, strict=True)]
+        taken = pixels[tuple(slice(None, None, f) for f in factors)]
+        start = tuple(a // f for a, f in zip(box.start, factors, strict=True))
+        above[tuple(slice(a, a + n) for a, n in zip(start, taken.shape, strict=True))] = taken
+    return _hash_of(pixels)
 
 
 def _list_labels(folder: Path) -> None:

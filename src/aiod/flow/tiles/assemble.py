@@ -8,7 +8,7 @@ Each arrow reads and writes block by block; a stage that is not asked for is not
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,16 @@ from aiod.flow.results.labels import labels_source
 from aiod.flow.source import Box, Source
 from aiod.flow.steps.calls import StepCall
 from aiod.flow.steps.resample import enlarged_labels
-from aiod.flow.tiles.job import Finished, Job, Place, Written, places_of
+from aiod.flow.tiles.job import Finished, Frames, Job, Piece, Place, Written, places_of
 from aiod.flow.tiles.layout import TILE
 from aiod.flow.tiles.link import link_planes
 from aiod.flow.tiles.stitch import number
 from aiod.flow.tiling import Plan
 
 Map = Callable[..., Iterable[Any]]
+
+_BLOCK_SIDE = 1024
+_BLOCK_PIXELS = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,8 @@ def join_tiles(
 ) -> Joined:
     """Number the objects of all tiles and write them to an array, which `store` makes.
 
-    `store` gets shape and dtype; its chunks must not reach across cores. Tiles that are not among
-    `tiles` stay background.
+    `store` gets shape and dtype; its chunks must not reach across `written_blocks`. Tiles that are
+    not among `tiles` stay background.
     """
     frames = job.frames(job.source)
     axes = frames.axes.replace("C", "")
@@ -66,10 +69,24 @@ def join_tiles(
             table = link_planes(job, frames, numbering, mapper=mapper)
             objects = int(table.max(initial=0))
     array = store(shape, dtype)
-    finished = [place for place in places_of(job, frames) if place in tiles]
-    for _ in mapper(Written(job, frames, array, numbering, table), finished):
+    for _ in mapper(Written(job, frames, array, numbering, table), _pieces(job, frames, tiles)):
         pass
     return Joined(labels_source(array, axes, job.source.pixel_size), objects, dtype)
+
+
+def written_blocks(plan: Plan) -> Plan:
+    """The blocks in which tiles are written: small ones together, in fewer and larger chunks."""
+    return plan.in_blocks(_BLOCK_SIDE, _BLOCK_PIXELS)
+
+
+def _pieces(job: Job, frames: Frames, tiles: Mapping[Place, Finished]) -> Iterator[Piece]:
+    """Every block that has a finished tile."""
+    for frame in range(len(frames)):
+        for block in written_blocks(job.plan):
+            inside = (tile.index for tile in job.plan.inside(block.core))
+            done = tuple(index for index in inside if Place(frame, index) in tiles)
+            if done:
+                yield Piece(frame, block.core, done)
 
 
 def finish(

@@ -1,8 +1,8 @@
 """What each tile gave, one file a tile, until the image is whole: a finished tile is a file.
 
-A file holds a line of JSON, then the tile's labels in its outer box, zstd-compressed. It is written
-under another name first, and says its own checksum, so that half a file is no tile. Nothing in it
-is executed on reading.
+A file holds a line of JSON, then the tile's labels in its outer box, in the smallest type of
+integer that holds them, LZ4-compressed. It is written under another name first, and says its own
+checksum, so that half a file is no tile. Nothing in it is executed on reading.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from aiod.flow.tiling import Plan
 
 _MAX_BYTES_A_PIXEL = 16
 _MAX_HEAD = 1 << 20
-_LEVEL = 1
 _DAMAGED = (ValueError, TypeError, KeyError, RuntimeError, OverflowError)
 _KEPT = Kept(1 << 26)
 """Tiles used last: each is looked at by its neighbours, and once more when it is written."""
@@ -64,7 +63,9 @@ class BlockStore:
 
     def save(self, frame: int, tile: int, block: Block, labels: Pixels) -> None:
         """Write a block whole or not at all. Raises AiodError (a full disk, …)."""
-        body = imagecodecs.zstd_encode(labels.tobytes(), level=_LEVEL)
+        smallest = np.min_scalar_type(int(labels.max(initial=0)))
+        labels = labels.astype(smallest, order="C", copy=False)
+        body = imagecodecs.lz4_encode(labels.tobytes())
         head = {
             **asdict(block),
             "shape": labels.shape,
@@ -78,6 +79,7 @@ class BlockStore:
                 stream.write(json.dumps(head).encode() + b"\n")
                 stream.write(body)
             temporary.replace(path)
+            _KEPT.made(_key(path), lambda: labels)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise AiodError(
@@ -94,19 +96,24 @@ class BlockStore:
         try:
             return self._read(frame, tile)[0]
         except AiodError as error:
-            cause = error.__cause__
-            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-                raise
-            return None
+            _raise_unless_missing(error)
         except _DAMAGED:
+            pass
+        return None
+
+    def labels_if_known(self, frame: int, tile: int) -> Pixels | None:
+        """The labels of a tile if it is finished by now; raises as `known` does."""
+        try:
+            return self.labels(frame, tile)
+        except AiodError as error:
+            _raise_unless_missing(error)
             return None
 
     def labels(self, frame: int, tile: int) -> Pixels:
         """The labels of a finished tile, of its outer box's shape; read-only. Raises AiodError."""
         path = self.path(frame, tile)
         try:
-            status = path.stat()
-            key = (path, status.st_mtime_ns, status.st_ino)
+            key = _key(path)
         except OSError as error:
             raise AiodError(f"The finished tile {path} is gone: {reason(error)}.") from error
         return _KEPT.made(key, partial(self._decoded, frame, tile))
@@ -116,7 +123,7 @@ class BlockStore:
         try:
             block, dtype, body = self._read(frame, tile)
             size = math.prod(shape) * dtype.itemsize
-            labels = np.frombuffer(imagecodecs.zstd_decode(body, out=size), dtype).reshape(shape)
+            labels = np.frombuffer(imagecodecs.lz4_decode(body, out=size), dtype).reshape(shape)
             if self.objects and labels.max(initial=0) > block.count:
                 raise ValueError("more labels than objects")
             return labels
@@ -146,3 +153,15 @@ class BlockStore:
         if not 0 <= block.count <= math.prod(shape):
             raise ValueError("no number of objects")
         return block, dtype, body
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    """What a file is kept by: another file of that name is another tile. Raises OSError."""
+    status = path.stat()
+    return str(path), status.st_mtime_ns, status.st_ino
+
+
+def _raise_unless_missing(error: AiodError) -> None:
+    cause = error.__cause__
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        raise error

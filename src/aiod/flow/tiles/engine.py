@@ -12,6 +12,8 @@ import contextlib
 import itertools
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -23,10 +25,13 @@ _AHEAD = 4
 """Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
 
 _LARGEST_BATCH = 8
+_SECONDS_A_TASK = 0.3
+"""How long a task for some tiles may take: dask needs 5 ms for each, little beside it."""
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
 
 _SETTINGS = {
+    "distributed.worker.profile.enabled": False,
     # Seconds-long pauses are a model at work in another process, not a worker in trouble.
     "distributed.admin.tick.limit": "1h",
     "distributed.scheduler.http.routes": [],
@@ -125,21 +130,33 @@ class Engine:
     def unordered(
         self, function: Callable[[T], R], items: Iterable[T]
     ) -> Iterator[tuple[T, R | Exception]]:
-        """Each item with its result or its error, as they come."""
-        waiting: dict[int, tuple[T, Any]] = {}
-        submit = self._submitter(function)
-        rest = enumerate(items)
+        """Each item with its result or its error, as they come.
+
+        For work of any length: the first items are handed out one by one, to see how long it is.
+        """
+        waiting: dict[int, tuple[list[T], Any]] = {}
+        submit = self._submitter(partial(_try_each, function))
+        rest = deque(items)
+        numbers = itertools.count()
         told: queue.SimpleQueue[int] = queue.SimpleQueue()
+        size = 1
         try:
             while True:
-                for number, item in itertools.islice(rest, self._window - len(waiting)):
-                    waiting[number] = (item, submit(item, partial(_tell, told, number)))
+                while rest and len(waiting) < self._window:
+                    share = -(-len(rest) // (2 * self._threads))  # at the end all end together
+                    batch = [rest.popleft() for _ in range(min(size, share))]
+                    number = next(numbers)
+                    waiting[number] = (batch, submit(batch, partial(_tell, told, number)))
                 if not waiting:
                     return
                 for number in self._next(told):
-                    item, future = waiting.pop(number)
-                    error = future.exception() if future.status == "error" else None
-                    yield item, error if error is not None else future.result()
+                    batch, future = waiting.pop(number)
+                    if future.status == "error":  # of the cluster; those of the work are results
+                        yield from ((item, future.exception()) for item in batch)
+                        continue
+                    seconds, results = future.result()
+                    size = max(1, int(_SECONDS_A_TASK * len(batch) / seconds))
+                    yield from zip(batch, results, strict=True)
         finally:
             self._client.cancel([future for _, future in waiting.values()])
 
@@ -159,8 +176,12 @@ class Engine:
         return submit
 
     @property
+    def _threads(self) -> int:
+        return self.workers * _THREADS
+
+    @property
     def _window(self) -> int:
-        return self.workers * _THREADS * _AHEAD
+        return self._threads * _AHEAD
 
     def _next(self, told: queue.SimpleQueue[int]) -> set[int]:
         """Numbers of the tasks that have ended since; waits for one. Raises Stopped."""
@@ -182,6 +203,18 @@ def _tell(told: queue.SimpleQueue[int], number: int, _: Any) -> None:
 
 def _call_each(function: Callable[[T], R], items: list[T]) -> list[R]:
     return [function(item) for item in items]
+
+
+def _try_each(function: Callable[[T], R], items: list[T]) -> tuple[float, list[R | Exception]]:
+    """Seconds, and for each item its result or its error."""
+    started = time.monotonic()
+    results: list[R | Exception] = []
+    for item in items:
+        try:
+            results.append(function(item))
+        except Exception as error:  # noqa: BLE001 -- the caller's, beside its item
+            results.append(error)
+    return max(time.monotonic() - started, 1e-9), results
 
 
 def _call(function: Callable[[T], R], item: T) -> R:

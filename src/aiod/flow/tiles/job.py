@@ -183,18 +183,17 @@ def run_tile(job: Job, place: Place) -> Finished:
         store.save(*place, block, labels)
     # It is saved before it looks for its neighbours, and so are they: of two that end at the same
     # time one sees the other, or both do, which does no harm.
-    return Finished(block, tuple(_joins(job, place, block)) if job.kind == "instance" else ())
+    return Finished(block, tuple(_joins(job, place)) if block.count else ())
 
 
-def _joins(job: Job, place: Place, block: Block) -> Iterator[Join]:
+def _joins(job: Job, place: Place) -> Iterator[Join]:
     """What a tile shares with each neighbour that is done; tiles are numbered over all frames."""
     plan, store = job.plan, job.store
     first = place.frame * len(plan)
-    tile = plan[place.tile]
-    for other in plan.around(tile) if block.count else ():
-        there = store.known(place.frame, other.index)
-        if there and there.count:
-            view, other_view = store.labels(*place), store.labels(place.frame, other.index)
+    tile, view = plan[place.tile], store.labels(*place)
+    for other in plan.around(tile):
+        other_view = store.labels_if_known(place.frame, other.index)
+        if other_view is not None:
             pairs = match_tiles(plan, tile, view, other, other_view)
             if len(pairs):
                 yield first + tile.index, first + other.index, pairs
@@ -305,6 +304,14 @@ def _tile_error(job: Job, place: Place, error: ModelError) -> TileError:
     )
 
 
+class Piece(NamedTuple):
+    """A block of whole tiles of one frame: its box there, and those of its tiles that are done."""
+
+    frame: int
+    box: Box
+    tiles: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
     """The tiles of a job on their way into an array of labels, numbered over the image.
@@ -318,15 +325,18 @@ class Written:
     numbering: Numbering | None
     table: Pixels | None = None
 
-    def __call__(self, place: Place) -> None:
-        """Write the core of a finished tile. Raises AiodError where its file is gone or damaged."""
-        tile = self.job.plan[place.tile]
-        core = self.job.store.labels(*place)[tile.inner.slices]
-        if self.numbering is not None:
-            table = self.numbering.table(place.frame * len(self.job.plan) + place.tile)
-            core = (table if self.table is None else self.table[table])[core]
-        box = self.frames.box(place.frame, tile.core, without="C")
-        self.array[box.slices] = core.reshape(box.shape).astype(self.array.dtype)
+    def __call__(self, piece: Piece) -> None:
+        """Write the cores of a block. Raises AiodError where a tile's file is gone or damaged."""
+        plan = self.job.plan
+        pixels = np.zeros(piece.box.shape, self.array.dtype)
+        for tile in map(plan.__getitem__, piece.tiles):
+            core = self.job.store.labels(piece.frame, tile.index)[tile.inner.slices]
+            if self.numbering is not None:
+                table = self.numbering.table(piece.frame * len(plan) + tile.index)
+                core = (table if self.table is None else self.table[table])[core]
+            pixels[tile.core.seen_from(piece.box.start).slices] = core
+        box = self.frames.box(piece.frame, piece.box, without="C")
+        self.array[box.slices] = pixels.reshape(box.shape)
 
 
 def places_of(job: Job, frames: Frames) -> Iterator[Place]:

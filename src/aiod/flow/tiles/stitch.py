@@ -1,11 +1,13 @@
 """Joining the labels of tiles: what two neighbours both saw of an object makes it one object.
 
 Each tile's labels are numbered by themselves. Two neighbours both looked at the strip along their
-seam; there each label is taken as the pieces of it that hang together, and two pieces are the same
-object if each overlaps the other most (a mutual best match, the intersection over the union being
-at least `LEAST_OVERLAP`). Cells that merely touch are never joined: their pieces do not overlap.
-An object larger than a tile is joined from neighbour to neighbour. Pieces rather than labels,
-because the two arms of a U are one label in the tile that holds its bend and two in the next.
+seam; two labels are the same object if there each overlaps the other most (a mutual best match, the
+intersection over the union being at least `LEAST_OVERLAP`). Cells that merely touch are never
+joined: they do not overlap. An object larger than a tile is joined from neighbour to neighbour.
+
+Where that leaves an overlap unexplained, pieces are compared in place of labels: the pixels of one
+label that hang together. The two arms of a U are one label in the tile that holds its bend and two
+in the next, and each of the two is one object with it.
 
 Only that half of a halo is compared that lies nearer to the core: further out a tile lacks context.
 Host memory grows with the number of objects at seams, not with that of all objects.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,8 @@ LEAST_OVERLAP = 0.25
 Pairs = NDArray[np.int64]
 _NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
 _NONE: NDArray[np.int64] = np.empty(0, np.int64)
+_FEW = 4
+"""Up to so many numbers for each pixel they are counted in a table, past that by sorting."""
 
 Node = tuple[int, int]
 """An object as one tile knows it: the tile's number and the label there."""
@@ -39,57 +44,108 @@ def shared_strip(one: Tile, other: Tile, plan: Plan) -> Box:
     return one.core.grown(near, plan.shape).within(other.core.grown(near, plan.shape))
 
 
-def compact(labels: Pixels, inner: Box) -> tuple[NDArray[np.uint32], int]:
+def compact(labels: Pixels, inner: Box) -> tuple[Pixels, int]:
     """Number labels anew: those that reach into `inner` are 1…n, in their order, and n.
 
-    The others, which only the halo shows, are left out: no pixel of theirs is in the result.
+    The others, which only the halo shows, are left out: no pixel of theirs is in the result, which
+    is of the smallest type of integer that holds n.
 
     >>> compact(np.array([[7, 0, 9, 9, 4]]), Box((0, 1), (1, 4)))
-    (array([[0, 0, 1, 1, 0]], dtype=uint32), 1)
+    (array([[0, 0, 1, 1, 0]], dtype=uint8), 1)
     """
     largest = int(labels.max(initial=0))
     if largest > max(4 * labels.size, 1 << 16):  # few labels, huge numbers
         _, places = np.unique(labels, return_inverse=True)
         zero = 0 if (labels == 0).any() else 1
         labels, largest = places.reshape(labels.shape) + zero, int(places.max()) + zero
+    labels = labels.astype(np.intp)  # what numpy looks things up by
     seen = np.zeros(largest + 1, bool)
-    seen[labels[inner.slices]] = True
+    row = labels[inner.slices].ravel()
+    seen[row[:-1][row[1:] != row[:-1]]] = True  # where one ends: few places
+    seen[row[-1:]] = True
     seen[0] = False
-    table = np.cumsum(seen, dtype=np.uint32)
+    count = int(np.count_nonzero(seen))
+    table = np.cumsum(seen, dtype=np.min_scalar_type(count))
     table[~seen] = 0
-    return table[labels], int(seen.sum())
+    return table.take(labels), count
 
 
 def match(one: Pixels, other: Pixels) -> Pairs:
     """Pairs of labels, a row each, that are one object in two views of the same strip.
 
-    Both arrays have the shape of the strip; 0 is background.
+    Both arrays have the shape of the strip; 0 is background, and the largest number is no more than
+    a few times the pixels of a tile, as `compact` leaves it.
 
     >>> match(np.array([[1, 1, 1, 0, 2]]), np.array([[5, 5, 5, 0, 0]])).tolist()
     [[1, 5]]
     """
     if not one.any() or not other.any():
         return _NO_PAIRS
-    pieces_one, names_one = _pieces(one)
-    pieces_other, names_other = _pieces(other)
-    both = (pieces_one > 0) & (pieces_other > 0)
-    stride = len(names_other)
-    keys, counts = np.unique(
-        pieces_one[both].astype(np.int64) * stride + pieces_other[both], return_counts=True
+    pairs, explained = _matched(_whole(one), _whole(other))
+    return pairs if explained else _matched(_pieces(one), _pieces(other))[0]
+
+
+_Things = tuple[NDArray[Any], NDArray[np.int64]]
+"""A view in which things are numbered from 1, and the label of each (0 of thing 0)."""
+
+
+def _whole(labels: Pixels) -> _Things:
+    """Labels as things; where they are small numbers they stand for themselves."""
+    largest = int(labels.max())
+    if largest**2 <= _FEW * labels.size:
+        return labels, np.arange(largest + 1)
+    there = np.bincount(labels.ravel()) > 0
+    there[0] = True
+    return (np.cumsum(there) - 1).take(labels), np.flatnonzero(there)
+
+
+def _pieces(labels: Pixels) -> _Things:
+    """The connected pieces of labels as things."""
+    from skimage.measure import label
+
+    pieces = label(labels, background=0, connectivity=labels.ndim)
+    names = np.zeros(int(pieces.max()) + 1, np.int64)
+    names[pieces.ravel()] = labels.ravel()
+    return pieces, names
+
+
+def _matched(one: _Things, other: _Things) -> tuple[Pairs, bool]:
+    """Pairs of labels of things that match, and whether that explains all larger overlaps.
+
+    An overlap is large where it is at least `LEAST_OVERLAP` of the smaller of two things.
+    """
+    (things, names), (other_things, other_names) = one, other
+    stride = len(other_names)
+    keys, counts = _counted(
+        (things.astype(np.int64) * stride + other_things).ravel(), len(names) * stride
     )
     a, b = np.divmod(keys, stride)
-    sizes_one = np.bincount(pieces_one.ravel(), minlength=len(names_one))
-    sizes_other = np.bincount(pieces_other.ravel(), minlength=stride)
-    chosen = mutual_best(a, b, counts, sizes_one, sizes_other)
-    return np.unique(np.stack([names_one[a[chosen]], names_other[b[chosen]]], axis=1), axis=0)
+    sizes = np.bincount(a, counts, len(names))
+    other_sizes = np.bincount(b, counts, stride)
+    both = (a > 0) & (b > 0)
+    a, b, counts = a[both], b[both], counts[both]
+    chosen = mutual_best(a, b, counts, sizes, other_sizes)
+    large = counts >= LEAST_OVERLAP * np.minimum(sizes[a], other_sizes[b])
+    explained = int(np.count_nonzero(large)) == len(chosen)  # whatever is chosen is large
+    pairs = zip(names[a[chosen]].tolist(), other_names[b[chosen]].tolist(), strict=True)
+    return np.array(sorted(set(pairs)), np.int64).reshape(-1, 2), explained
+
+
+def _counted(keys: NDArray[np.int64], limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The sorted unique keys, all below `limit`, and how often each occurs."""
+    if limit > _FEW * keys.size:
+        return np.unique(keys, return_counts=True)
+    counts = np.bincount(keys)
+    found = np.flatnonzero(counts)
+    return found, counts[found]
 
 
 def mutual_best(
     a: Pairs,
     b: Pairs,
     counts: NDArray[np.int64],
-    sizes_a: NDArray[np.int64],
-    sizes_b: NDArray[np.int64],
+    sizes_a: NDArray[Any],
+    sizes_b: NDArray[Any],
 ) -> NDArray[np.intp]:
     """Which rows of a contingency table are mutual best matches of at least `LEAST_OVERLAP`.
 
@@ -102,16 +158,6 @@ def mutual_best(
     chosen = np.intersect1d(best_of_a, best_of_b)
     union = sizes_a[a[chosen]] + sizes_b[b[chosen]] - counts[chosen]
     return chosen[counts[chosen] >= LEAST_OVERLAP * union]
-
-
-def _pieces(labels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The connected pieces of labels, numbered from 1, and the label of each (0 of piece 0)."""
-    from skimage.measure import label
-
-    pieces = label(labels, background=0, connectivity=labels.ndim)
-    names = np.zeros(int(pieces.max()) + 1, np.int64)
-    names[pieces.ravel()] = labels.ravel()
-    return pieces, names
 
 
 class Union:
