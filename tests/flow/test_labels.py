@@ -32,6 +32,7 @@ from aiod.flow.results.labels import (
     labels_digest,
     labels_source,
     open_labels,
+    write_box,
 )
 from aiod.flow.source import Box, Source
 from aiod.flow.tiling import Plan
@@ -46,7 +47,7 @@ def written(
     level = create_labels(
         folder, name=name, axes=axes, shape=pixels.shape, dtype=pixels.dtype, **how
     )
-    level[...] = pixels
+    write_box(level, Box.whole(pixels.shape), pixels)
     return finish_labels(folder, name)[0]
 
 
@@ -198,7 +199,7 @@ def test_empty_chunks_take_no_place(tmp_path: Path) -> None:
 
 
 def fill(level: zarr.Array[Any], pixels: Array, core: Box) -> None:
-    level[core.slices] = pixels[core.slices]
+    write_box(level, core, pixels[core.slices])
 
 
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
@@ -217,6 +218,35 @@ def test_tiles_are_written_by_several_at_a_time(tmp_path: Path, pool: Any) -> No
     assert digest == labels_digest(source_of(pixels))
     np.testing.assert_array_equal(level_of(place), pixels)
     np.testing.assert_array_equal(level_of(place, 1), pixels[::2, ::2])
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "pixel_size"),
+    [
+        ("YX", (2100, 2600), {}),
+        ("ZYX", (40, 1100, 1300), {"Z": 0.2, "Y": 0.2, "X": 0.2}),
+        ("TZYX", (2, 17, 1030, 700), {"Z": 1.0, "Y": 0.2, "X": 0.2}),
+    ],
+)
+def test_levels_made_by_several_at_a_time_are_every_second_pixel(
+    tmp_path: Path, axes: str, shape: tuple[int, ...], pixel_size: dict[str, float]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 9, shape, np.uint32)
+    folder = tmp_path / "a.ome.zarr"
+    level = create_labels(folder, name="n", axes=axes, shape=shape, pixel_size=pixel_size)
+    write_box(level, Box.whole(shape), pixels)
+    with ThreadPoolExecutor(8) as pool:
+        place, digest = finish_labels(folder, "n", mapper=pool.map)
+    assert digest == labels_digest(source_of(pixels, axes))
+    group = zarr.open_group(place, mode="r")
+    datasets = multiscale_of(place)["datasets"]
+    first = datasets[0]["coordinateTransformations"][0]["scale"]
+    for dataset in datasets:
+        scale = dataset["coordinateTransformations"][0]["scale"]
+        steps = [round(n / m) for n, m in zip(scale, first, strict=True)]
+        expected = pixels[tuple(slice(None, None, step) for step in steps)]
+        np.testing.assert_array_equal(group[dataset["path"]], expected)
+    assert len(datasets) > 2
 
 
 @given(

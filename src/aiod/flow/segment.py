@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
-from aiod.flow.images.image import open_image
+from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.images.inputs import Sample
 from aiod.flow.models.workers import Worker, WorkerSpec
 from aiod.flow.record import GivenRecord, ImageRecord, PlanRecord, canonical_digest, within
@@ -39,7 +39,7 @@ from aiod.flow.steps.chain import measure_steps
 from aiod.flow.steps.histogram import Histogram, histograms
 from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, written_blocks
 from aiod.flow.tiles.engine import Engine
-from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tile
+from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tiles
 from aiod.progress import Progress, Step
 from aiod.words import counted
 
@@ -156,7 +156,11 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     """Run the tiles that are not finished, join them, and write the labels."""
     job = _job(running, ready, steps, work)
     _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
-    tiles, failures = _run_tiles(running, job)
+    try:
+        tiles, failures = _run_tiles(running, job)
+    except ImageError:  # damaged, or another one by now
+        _check_unchanged(ready, job)
+        raise
     _check_unchanged(ready, job)
     image, plan = ready.image.source, job.plan
     made = _labels(running, ready, steps, job, tiles)
@@ -235,7 +239,7 @@ def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[
     failures: list[TileError] = []
     total = len(frames) * len(job.plan)
     running.progress(Step(job.name, 0, total, "tiles"))
-    for place, found in running.engine.unordered(partial(run_tile, job), places_of(job, frames)):
+    for place, found in running.engine.unordered(partial(run_tiles, job), places_of(job, frames)):
         if isinstance(found, Finished):
             tiles[place] = found
         elif isinstance(found, TileError):

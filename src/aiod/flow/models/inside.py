@@ -40,6 +40,8 @@ _MAX_MESSAGE = 2000
 _MAX_TRACEBACK = 20_000
 _MAX_ANSWER = 1_000_000
 _MAX_WARNINGS = 20
+_ALIGNED = 64
+_WHOLE = ("i", "u", "b")  # how the names of numpy's types of labels begin: int32, uint8, bool
 _SECONDS_TO_LEAVE = 3.0
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
 _MEMORY_TYPES = ("OutOfMemoryError", "ResourceExhaustedError")
@@ -81,8 +83,7 @@ def serve() -> None:
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request; whatever goes wrong is an answer too, under the key `failure`."""
-    # Ends the process even where the model hangs without letting Python run, and tells where.
-    faulthandler.dump_traceback_later(request["seconds"], exit=True, file=_state["log"])
+    _watch(request["seconds"])
     try:
         answer = _ACTIONS[request["action"]](request)
     except Refused as error:
@@ -96,6 +97,11 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
     answer["warnings"] = list(_warned)
     _warned.clear()
     return answer
+
+
+def _watch(seconds: float) -> None:
+    """End the process then, even where the model lets no Python run, and tell where it hung."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_state["log"])
 
 
 def _load(request: dict[str, Any]) -> dict[str, Any]:
@@ -137,6 +143,7 @@ def _survey(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _predict(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the model on each of the request's arrays, which share axes and params."""
     runner = _state["runner"]
     params = dict(request["params"])
     survey = getattr(runner, "survey", None)
@@ -145,22 +152,29 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
         for name in _for(survey, params):
             if taken is not None and name not in taken:
                 del params[name]
-    # A copy: the model may change its image and keep it, the block is needed for the next tile.
-    image = _array(request["arrays"][0]).copy()
-    shape = tuple(request["shape"])
-    started = time.perf_counter()
-    answer = runner.predict(_state["model"], image, axes=request["axes"], **params)
-    seconds = time.perf_counter() - started
-    del image
-    if isinstance(answer, (tuple, list)) and len(answer) == 2:
-        answer = resolve(answer[0], answer[1], shape)
-    return {"seconds": seconds, **_hand_over(answer, shape)}
+    answers, told = [], []
+    for item, shape in zip(request["arrays"], map(tuple, request["shapes"]), strict=True):
+        _watch(request["seconds"] / len(request["arrays"]))
+        # A copy: the model may change its image and keep it, the block is needed for the next.
+        image = _array(item).copy()
+        started = time.perf_counter()
+        answer = runner.predict(_state["model"], image, axes=request["axes"], **params)
+        seconds = time.perf_counter() - started
+        del image
+        if isinstance(answer, (tuple, list)) and len(answer) == 2:
+            answer = resolve(answer[0], answer[1], shape)
+        answers.append(answer)
+        told.append({"seconds": seconds, "warnings": list(_warned), **_described(answer)})
+        _warned.clear()
+    for words, shape in zip(told, request["shapes"], strict=True):
+        if words["kind"] != "array" or words["shape"] != shape or words["dtype"][0] not in _WHOLE:
+            return {"tiles": told, "bytes": 0}  # for the host to judge; there are no labels
+    return {"tiles": told, "bytes": _hand_over(answers)}
 
 
 def _fetch(_: dict[str, Any]) -> dict[str, Any]:
-    """Put the answer that was too large for the block of before into the block of now."""
-    answer = _state.pop("answer")
-    return _hand_over(answer, answer.shape)
+    """Put answers that were too large for the block of before into the block of now."""
+    return {"bytes": _hand_over(_state.pop("answers"))}
 
 
 def _attach(request: dict[str, Any]) -> dict[str, Any]:
@@ -199,21 +213,25 @@ def _array(item: dict[str, Any], role: str = "in") -> Any:
     return np.ndarray(tuple(item["shape"]), item["dtype"], _blocks[role].buf, offset=item["offset"])
 
 
-def _hand_over(answer: Any, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Describe an answer; where it may be labels, put it into the block for the host to judge."""
+def _described(answer: Any) -> dict[str, Any]:
     if not isinstance(answer, np.ndarray):
         return {"kind": kind_of(answer)}
-    answer = np.asarray(answer)
     dtype = answer.dtype.newbyteorder("=")
-    told = {"kind": "array", "dtype": str(dtype), "shape": list(answer.shape), "bytes": 0}
-    if answer.shape != shape or dtype.kind not in "iub":
-        return told
-    if "out" not in _blocks or _blocks["out"].size < answer.nbytes:
-        _state["answer"] = answer
-        return {**told, "bytes": answer.nbytes}
-    item = {"shape": answer.shape, "dtype": dtype, "offset": 0}
-    np.copyto(_array(item, "out"), answer)
-    return told
+    return {"kind": "array", "dtype": str(dtype), "shape": list(answer.shape)}
+
+
+def _hand_over(answers: list[Any]) -> int:
+    """Put arrays into the block one behind the other; how many bytes it lacks for that, or 0."""
+    offsets = [0]
+    for answer in answers:
+        offsets.append(offsets[-1] + -(-answer.nbytes // _ALIGNED) * _ALIGNED)
+    if "out" not in _blocks or _blocks["out"].size < offsets[-1]:
+        _state["answers"] = answers
+        return offsets[-1]
+    for answer, offset in zip(answers, offsets):  # noqa: B905 -- one more offset than answers
+        dtype = answer.dtype.newbyteorder("=")
+        np.copyto(_array({"shape": answer.shape, "dtype": dtype, "offset": offset}, "out"), answer)
+    return 0
 
 
 def resolve(masks: Any, scores: Any, shape: tuple[int, ...]) -> Any:

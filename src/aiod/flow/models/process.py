@@ -41,6 +41,8 @@ _SECONDS_TO_CLOSE = 3.0
 _SECONDS_TO_DIE = 5.0
 _SECONDS_OF_GRACE = 1.0  # the process ends itself first, and tells where it hung
 _SECONDS_TO_DRAIN = 1.0
+_ALIGNED = 64
+"""Bytes; arrays in shared memory begin at multiples of it, on both sides."""
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -227,16 +229,22 @@ class Process:
         for array in arrays:
             dtype = str(array.dtype.newbyteorder("="))
             places.append({"shape": list(array.shape), "dtype": dtype, "offset": offset})
-            offset += -(-array.nbytes // 64) * 64
+            offset += -(-array.nbytes // _ALIGNED) * _ALIGNED
         block = self.room("in", offset)
         for array, place in zip(arrays, places, strict=True):
             view = np.ndarray(array.shape, place["dtype"], block.buf, place["offset"])
             np.copyto(view, array)
         return places
 
-    def take(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """A copy of the array that the process has left in its block."""
-        return np.ndarray(shape, dtype, self._blocks["out"].buf).copy()
+    def take(self, shapes: Iterable[tuple[int, ...]], dtypes: Iterable[str]) -> list[NDArray[Any]]:
+        """Copies of the arrays that the process has left in its block, one behind the other."""
+        arrays: list[NDArray[Any]] = []
+        offset = 0
+        for shape, dtype in zip(shapes, dtypes, strict=True):
+            view: NDArray[Any] = np.ndarray(shape, dtype, self._blocks["out"].buf, offset)
+            arrays.append(view.copy())
+            offset += -(-view.nbytes // _ALIGNED) * _ALIGNED
+        return arrays
 
     def room(self, role: str, size: int) -> shared_memory.SharedMemory:
         """A block of at least `size` bytes that both sides hold; it has no name any more.

@@ -165,29 +165,47 @@ class Worker:
         self.load()
         arrays = [part for item in histograms for part in (item.values, item.counts)]
         request = {"action": "survey", "params": dict(params)}
-        answer = self._send(request, arrays, "in the survey of the image")
+        answer = self._send(
+            request, arrays, "in the survey of the image", self.spec.predict_seconds
+        )
         found = answer["found"]
         assert isinstance(found, dict)
         return found
 
     def predict(self, image: NDArray[Any], *, axes: str, params: Mapping[str, Any]) -> Prediction:
         """Labels of one tile, whose axes are `axes`. Raises ModelError."""
-        shape = tuple(n for n, axis in zip(image.shape, axes, strict=True) if axis != "C")
+        (found,) = self.predict_each([image], axes=axes, params=params)
+        return found
+
+    def predict_each(
+        self, images: Sequence[NDArray[Any]], *, axes: str, params: Mapping[str, Any]
+    ) -> list[Prediction]:
+        """Labels of some tiles, one after the other, for the price of one request.
+
+        Raises ModelError, where one of them fails: then none has labels.
+        """
+        shapes = [_without_channels(image, axes) for image in images]
+        when = "on this tile" if len(images) == 1 else f"on these {len(images)} tiles"
+        seconds = self.spec.predict_seconds * len(images)
         self.load()
         request = {
             "action": "predict",
             "axes": axes,
-            "shape": list(shape),
+            "shapes": [list(shape) for shape in shapes],
             "params": dict(params),
         }
-        answer = self._send(request, [image], "on this tile")
-        seconds, messages = float(answer["seconds"]), tuple(answer["warnings"])
-        self._judge(answer, shape)
+        answer = self._send(request, images, when, seconds)
+        told = answer["tiles"]
+        for words, shape in zip(told, shapes, strict=True):
+            self._judge(words, shape)
         if answer["bytes"]:
-            self._room("out", int(answer["bytes"]))
-            answer = self._ask({"action": "fetch"}, self.spec.predict_seconds, "on this tile")
-        labels = self._at_work.take(shape, answer["dtype"])
-        return Prediction(self._checked(labels), seconds, messages)
+            self._room("out", int(answer["bytes"]), when)
+            self._ask({"action": "fetch"}, seconds, when)
+        labels = self._at_work.take(shapes, [words["dtype"] for words in told])
+        return [
+            Prediction(self._checked(each), float(words["seconds"]), tuple(words["warnings"]))
+            for each, words in zip(labels, told, strict=True)
+        ]
 
     def close(self) -> None:
         """End the process. The next call starts another."""
@@ -209,19 +227,19 @@ class Worker:
             process.kill()
 
     def _send(
-        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str
+        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str, seconds: float
     ) -> dict[str, Any]:
         try:
             places = self._at_work.put(arrays)
         except (OSError, Ended, Lost) as error:
             raise self._told(error, when) from error
-        return self._ask({**request, "arrays": places}, self.spec.predict_seconds, when)
+        return self._ask({**request, "arrays": places}, seconds, when)
 
-    def _room(self, role: str, size: int) -> None:
+    def _room(self, role: str, size: int, when: str) -> None:
         try:
             self._at_work.room(role, size)
         except (OSError, Ended, Lost) as error:
-            raise self._told(error, "on this tile") from error
+            raise self._told(error, when) from error
 
     def _ask(self, request: dict[str, Any], seconds: float, when: str) -> dict[str, Any]:
         """An answer without `failure`. Raises ModelError; after a crash the process is gone."""
@@ -328,6 +346,10 @@ class Worker:
         if labels.dtype.itemsize == 4:  # the same bits, now that none is negative
             return labels.view(np.uint32)
         return labels.astype(np.uint32)
+
+
+def _without_channels(image: NDArray[Any], axes: str) -> tuple[int, ...]:
+    return tuple(n for n, axis in zip(image.shape, axes, strict=True) if axis != "C")
 
 
 def _last_lines(printed: str) -> list[str]:

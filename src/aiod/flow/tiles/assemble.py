@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from aiod.flow.results.labels import labels_source
+from aiod.flow.results.labels import WRITE_ALL, labels_source, write_box
 from aiod.flow.source import Box, Source
 from aiod.flow.steps.calls import StepCall
 from aiod.flow.steps.resample import enlarged_labels
@@ -156,7 +156,13 @@ def temporary_array(
         sizes = zip(axes, shape, strict=True)
         chunks = tuple(min(n, tile.get(axis, 1)) for axis, n in sizes)
         return zarr.create_array(
-            folder / name, shape=shape, dtype=dtype, chunks=chunks, fill_value=0, overwrite=True
+            folder / name,
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            fill_value=0,
+            overwrite=True,
+            config=WRITE_ALL,
         )
 
     return make
@@ -167,4 +173,4 @@ def _copy(labels: Source, array: zarr.Array[Any], tile: Any) -> None:
 
 
 def _write(array: zarr.Array[Any], box: Box, pixels: Any) -> None:
-    array[box.slices] = np.asarray(pixels).astype(array.dtype, copy=False)
+    write_box(array, box, np.asarray(pixels))

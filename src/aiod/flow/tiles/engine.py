@@ -25,7 +25,7 @@ _AHEAD = 4
 """Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
 
 _LARGEST_BATCH = 8
-_SECONDS_A_TASK = 0.3
+_SECONDS_A_TASK = 1.5
 """How long a task for some tiles may take: dask needs 5 ms for each, little beside it."""
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
@@ -128,14 +128,15 @@ class Engine:
             self._client.cancel(waiting)
 
     def unordered(
-        self, function: Callable[[T], R], items: Iterable[T]
+        self, function: Callable[[list[T]], list[R | Exception]], items: Iterable[T]
     ) -> Iterator[tuple[T, R | Exception]]:
         """Each item with its result or its error, as they come.
 
-        For work of any length: the first items are handed out one by one, to see how long it is.
+        `function` gets some items at a time, as many as take it a moment: the first one by one, to
+        see how long they take, and never so many that a worker is without work at the end.
         """
         waiting: dict[int, tuple[list[T], Any]] = {}
-        submit = self._submitter(partial(_try_each, function))
+        submit = self._submitter(partial(_timed, function))
         rest = deque(items)
         numbers = itertools.count()
         told: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -143,7 +144,7 @@ class Engine:
         try:
             while True:
                 while rest and len(waiting) < self._window:
-                    share = -(-len(rest) // (2 * self._threads))  # at the end all end together
+                    share = -(-len(rest) // (2 * self._threads))
                     batch = [rest.popleft() for _ in range(min(size, share))]
                     number = next(numbers)
                     waiting[number] = (batch, submit(batch, partial(_tell, told, number)))
@@ -205,15 +206,12 @@ def _call_each(function: Callable[[T], R], items: list[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _try_each(function: Callable[[T], R], items: list[T]) -> tuple[float, list[R | Exception]]:
-    """Seconds, and for each item its result or its error."""
+def _timed(
+    function: Callable[[list[T]], list[R | Exception]], items: list[T]
+) -> tuple[float, list[R | Exception]]:
+    """Seconds, and the results."""
     started = time.monotonic()
-    results: list[R | Exception] = []
-    for item in items:
-        try:
-            results.append(function(item))
-        except Exception as error:  # noqa: BLE001 -- the caller's, beside its item
-            results.append(error)
+    results = function(items)
     return max(time.monotonic() - started, 1e-9), results
 
 

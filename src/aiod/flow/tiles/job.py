@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from aiod.errors import AiodError
 from aiod.flow.fit import Fit, chosen, model_view
 from aiod.flow.images.image import open_image
 from aiod.flow.models.workers import ModelError, Prediction, Worker, WorkerSpec
+from aiod.flow.results.labels import write_box
 from aiod.flow.results.multiscale import Kind
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.chain import Prepared, apply
@@ -35,6 +36,9 @@ from aiod.words import counted
 _SMALLEST = 32
 """A tile's core is not cut below this many pixels an axis, however little memory there is."""
 _MOST_PARTS = 64
+_TOGETHER = 16
+_PIXELS_TOGETHER = 1 << 21
+"""Tiles in one request to the model, and the pixels of all of them, which the memory is to hold."""
 
 T = TypeVar("T")
 Join = tuple[int, int, Pairs]
@@ -165,18 +169,55 @@ class Finished:
     joins: tuple[Join, ...] = ()
 
 
-def run_tile(job: Job, place: Place) -> Finished:
-    """Run the model on a tile; its labels go to the job's store.
+def run_tiles(job: Job, places: Sequence[Place]) -> list[Finished | Exception]:
+    """Run the model on tiles; their labels go to the job's store.
 
-    A tile that is done already is only compared with its neighbours. Raises TileError, which names
-    image, tile and cause, when no attempt succeeds, and ModelError of kind "load" when the model
-    cannot be loaded at all.
+    A tile that is done already is only compared with its neighbours. A place has an error where no
+    attempt succeeds: a TileError, which names image, tile and cause, or a ModelError of kind "load"
+    when the model cannot be loaded at all.
     """
+    results: list[Finished | Exception] = []
+    most = max(1, min(_TOGETHER, _PIXELS_TOGETHER // math.prod(job.plan.largest)))
+    number = -(-len(places) // -(-len(places) // most))  # in groups of one size
+    for start in range(0, len(places), number):
+        group = places[start : start + number]
+        found = _predicted_together(job, group)
+        for place in group:
+            try:
+                results.append(_run_tile(job, place, found.get(place)))
+            except Exception as error:  # noqa: BLE001 -- the caller's, beside its place
+                results.append(error)
+    return results
+
+
+def _predicted_together(job: Job, places: Sequence[Place]) -> dict[Place, Prediction]:
+    """What the model says of tiles in one request, which saves quick models half of their time.
+
+    Nothing where one of them fails: each is then asked for by itself, and told of.
+    """
+    wanted = [place for place in places if not job.store.path(*place).exists()]
+    if len(wanted) < 2:
+        return {}
+    source = job.source
+    try:
+        images = [read_frame(job, source, p.frame, job.plan[p.tile].outer) for p in wanted]
+        with model_of(job.worker) as worker:
+            found = worker.predict_each(images, axes=job.fit.axes, params=job.arguments)
+    except AiodError:
+        return {}
+    return dict(zip(wanted, found, strict=True))
+
+
+def _run_tile(job: Job, place: Place, found: Prediction | None) -> Finished:
+    """One tile; `found` is what the model said of it, if it was asked."""
     store = job.store
     block = store.known(*place)
     if block is None:
         tile = job.plan[place.tile]
-        block, labels = _labelled(job, place, tile)
+        if found is None:
+            block, labels = _labelled(job, place, tile)
+        else:
+            block, labels = _block_of(found), found.labels
         if job.kind == "instance":
             labels, count = compact(labels, tile.inner)
             block = replace(block, count=count)
@@ -184,6 +225,10 @@ def run_tile(job: Job, place: Place) -> Finished:
     # It is saved before it looks for its neighbours, and so are they: of two that end at the same
     # time one sees the other, or both do, which does no harm.
     return Finished(block, tuple(_joins(job, place)) if block.count else ())
+
+
+def _block_of(found: Prediction) -> Block:
+    return Block(0, found.seconds, 1, found.messages)
 
 
 def _joins(job: Job, place: Place) -> Iterator[Join]:
@@ -204,7 +249,7 @@ def _labelled(job: Job, place: Place, tile: Tile) -> tuple[Block, Pixels]:
     image = read_frame(job, job.source, place.frame, tile.outer)
     try:
         found = predicted(job, image)
-        return Block(0, found.seconds, 1, found.messages), found.labels
+        return _block_of(found), found.labels
     except ModelError as error:
         if error.kind == "load":
             raise
@@ -333,10 +378,10 @@ class Written:
             core = self.job.store.labels(piece.frame, tile.index)[tile.inner.slices]
             if self.numbering is not None:
                 table = self.numbering.table(piece.frame * len(plan) + tile.index)
-                core = (table if self.table is None else self.table[table])[core]
+                core = (table if self.table is None else self.table[table]).take(core)
             pixels[tile.core.seen_from(piece.box.start).slices] = core
         box = self.frames.box(piece.frame, piece.box, without="C")
-        self.array[box.slices] = pixels.reshape(box.shape)
+        write_box(self.array, box, pixels.reshape(box.shape))
 
 
 def places_of(job: Job, frames: Frames) -> Iterator[Place]:

@@ -157,7 +157,8 @@ def mutual_best(
     best_of_b = order[np.unique(b[order], return_index=True)[1]]
     chosen = np.intersect1d(best_of_a, best_of_b)
     union = sizes_a[a[chosen]] + sizes_b[b[chosen]] - counts[chosen]
-    return chosen[counts[chosen] >= LEAST_OVERLAP * union]
+    matching: NDArray[np.intp] = chosen[counts[chosen] >= LEAST_OVERLAP * union]
+    return matching
 
 
 class Union:
