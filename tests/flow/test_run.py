@@ -15,6 +15,7 @@ from test_stitch import same_labels
 from toylab import Image, blobs, labels_of, lines, pieces, save
 
 from aiod.errors import AiodError, UsageError
+from aiod.flow.models.workers import Prediction, Worker
 from aiod.flow.record import read_record
 from aiod.flow.request import Request
 from aiod.flow.results.labels import labels_digest, open_labels
@@ -117,6 +118,57 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     done = run(request, load([lab]))
     assert same_labels(labels_of(done), pieces(picture[1]))
     assert len(lines(calls)) - before == 25 - finished
+
+
+@pytest.fixture
+def requests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tiles each request to a model had."""
+    numbers: list[int] = []
+    asked = Worker.predict_each
+
+    def ask(self: Worker, images: Any, **more: Any) -> list[Prediction]:
+        numbers.append(len(images))
+        return asked(self, images, **more)
+
+    monkeypatch.setattr(Worker, "predict_each", ask)
+    return numbers
+
+
+def test_a_quick_model_gets_several_tiles_at_a_time(
+    go: Callable[..., Done], tmp_path: Path, requests: list[int]
+) -> None:
+    image = blobs((400, 400))
+    path, calls = save(tmp_path / "cells.ome.tif", image, "YX"), tmp_path / "calls"
+    done = go("plane", path, tile=(20,), params={"calls": str(calls)})
+    assert same_labels(labels_of(done), pieces(image))
+    assert len(lines(calls)) == sum(requests) == 400
+    assert max(requests) > 4
+    assert set(requests[:2]) == {1}  # nobody knows how quick it is
+
+
+def test_a_slow_model_gets_one_tile_at_a_time(
+    go: Callable[..., Done], tmp_path: Path, requests: list[int]
+) -> None:
+    path = save(tmp_path / "cells.ome.tif", blobs((60, 40)), "YX")
+    go("plane", path, tile=(10,), params={"seconds": 0.8})
+    assert requests == [1] * 24
+
+
+@pytest.mark.parametrize("trouble", ["raise", "kill", "shape"])
+def test_a_tile_that_fails_among_many_costs_that_tile_only(
+    go: Callable[..., Done], tmp_path: Path, requests: list[int], trouble: str
+) -> None:
+    image = blobs((400, 400))
+    image[226:230, 226:230] = 250
+    path, there = save(tmp_path / "cells.ome.tif", image, "YX"), tmp_path / "there"
+    there.touch()
+    params = {"trouble": trouble, "while_there": str(there)}
+    (made,) = go("plane", path, tile=(20,), params=params).record.images
+    assert max(requests) > 4
+    assert "1 tile of 400 failed" in str(made.error)
+    assert "(Y 220–240, X 220–240)" in str(made.error)
+    there.unlink()
+    assert same_labels(labels_of(go("plane", path, tile=(20,), params=params)), pieces(image))
 
 
 @pytest.mark.parametrize("trouble", ["raise", "kill", "shape", "float", "negative", "hang"])

@@ -265,6 +265,29 @@ def test_objects_that_hardly_overlap_are_not_joined() -> None:
     assert match(one, other).tolist() == []
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.sampled_from(["u1", "u2", "i8"]))
+def test_a_match_depends_on_the_pixels_alone_not_on_the_numbers(
+    seed: int, most: int, dtype: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    one = dense_cells((12, 40), most, seed) * (rng.random((12, 40)) < 0.9)
+    other = np.where(rng.random(one.shape) < 0.9, one, 0)
+    names = rng.permutation(20_000)[: most + 1]  # too many for a table of the strip
+    names[0] = 0
+    found = match(one.astype(dtype), other.astype(dtype))
+    renamed = match(names[one], names[other])
+    assert sorted(map(tuple, names[found].tolist())) == sorted(map(tuple, renamed.tolist()))
+
+
+def test_pieces_are_compared_where_labels_leave_something_open() -> None:
+    arms = np.zeros((20, 20), np.int64)
+    arms[:, 2:8], arms[:, 12:16] = 1, 1  # of a U that bends elsewhere
+    apart = np.where(arms > 0, 1, 0)
+    apart[:, 12:16] *= 2
+    assert match(arms, apart).tolist() == [[1, 1], [1, 2]]
+    assert match(apart, arms).tolist() == [[1, 1], [2, 1]]
+
+
 def test_numbers_do_not_depend_on_the_order_of_joining() -> None:
     pairs = [
         (0, 1, np.array([[1, 2], [3, 1]])),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,6 +63,27 @@ def test_every_two_neighbours_that_see_the_same_pixels_meet_once(plan: Plan) -> 
     }
     assert len(met) == len(set(met))
     assert set(met) == expected
+
+
+@given(plans(), st.integers(1, 40), st.integers(1, 500))
+def test_blocks_are_whole_tiles_and_cover_every_one_once(plan: Plan, side: int, most: int) -> None:
+    blocks = plan.in_blocks(side, most)
+    met = [tile.index for block in blocks for tile in plan.inside(block.core)]
+    assert sorted(met) == list(range(len(plan)))
+    for block in blocks:
+        for tile in plan.inside(block.core):
+            assert tile.core.within(block.core) == tile.core
+    if blocks.tile != plan.tile and len(blocks) > 1:
+        assert max(blocks.tile[-2:]) <= max(side, *plan.tile[-2:])
+        assert math.prod(blocks.tile) <= max(most, math.prod(plan.tile))
+
+
+@given(plans())
+def test_a_box_meets_the_tiles_it_shares_pixels_with(plan: Plan) -> None:
+    for tile in plan:
+        inside = [other.index for other in plan.inside(tile.outer)]
+        meet = [other.index for other in plan if not other.core.within(tile.outer).empty]
+        assert inside == meet
 
 
 @pytest.mark.parametrize(

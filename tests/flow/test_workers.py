@@ -247,6 +247,64 @@ def test_warnings_are_messages_of_the_prediction_once(puppet: Worker) -> None:
     assert puppet.predict(IMAGE, axes="YX", params={}).messages == ()
 
 
+# --- several tiles in one request ---------------------------------------------------------------
+
+
+def test_several_tiles_in_one_request_get_what_each_gets_by_itself(puppet: Worker) -> None:
+    params = {"do": "if image.any(): warnings.warn(f'bright {image.max()}')\nreturn image // 2"}
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 200, (side, 9), "u2") for side in (1, 300, 7)]
+    images.append(np.zeros((5, 5), "u2"))
+    together = puppet.predict_each(images, axes="YX", params=params)
+    alone = [puppet.predict(image, axes="YX", params=params) for image in images]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        assert one.labels.dtype == np.uint32
+        assert one.messages == other.messages
+    assert [len(found.messages) for found in together] == [1, 1, 1, 0]
+
+
+def test_answers_of_several_tiles_may_be_too_large_for_the_block(make: MakeWorker) -> None:
+    worker = make(predict="return image.astype('i8' if image.size > 10 else 'u1')")
+    images = [np.full((side, side), side, "u1") for side in (3, 200, 2, 250)]
+    found = worker.predict_each(images, axes="YX", params={})
+    for image, prediction in zip(images, found, strict=True):
+        np.testing.assert_array_equal(prediction.labels, image)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("raise ValueError('no such cell')", "failed on these 3 tiles: ValueError: no such cell"),
+        ("return image[:2]", "returned labels of shape"),
+        ("return None", "returned None"),
+        ("return image / 3", "dtype float64"),
+        ("return image.astype(int) - 9", "negative label"),
+    ],
+)
+def test_where_one_of_several_tiles_fails_none_has_labels(
+    puppet: Worker, wrong: str, words: str
+) -> None:
+    images = [np.full((4, 4), value, "u1") for value in (1, 7, 2)]
+    params = {"do": f"if image[0, 0] == 7: {wrong}\nreturn image"}
+    pid = puppet.pid
+    with pytest.raises(ModelError, match=words):
+        puppet.predict_each(images, axes="YX", params=params)
+    assert puppet.pid == pid
+    found = puppet.predict_each(images, axes="YX", params={"do": "return image"})
+    assert [int(each.labels.max()) for each in found] == [1, 7, 2]
+
+
+def test_of_several_tiles_each_has_the_time_of_one(make: MakeWorker) -> None:
+    worker = make(predict="time.sleep(image[0, 0])\nreturn image", predict_seconds=2.0)
+    quick, hanging = np.ones((4, 4), "u1"), np.full((4, 4), 99, "u1")
+    assert len(worker.predict_each([quick] * 4, axes="YX", params={})) == 4  # 4 s in all
+    started = time.monotonic()
+    with pytest.raises(ModelError):
+        worker.predict_each([hanging] * 30, axes="YX", params={})
+    assert time.monotonic() - started < 20
+
+
 # --- survey --------------------------------------------------------------------------------------
 
 SURVEY = """
