@@ -494,6 +494,8 @@ def test_unusual_pixels_are_segmented_like_any_others(
 ) -> None:
     tifffile.imwrite(tmp_path / "odd.tif", image)
     done = go("plane", tmp_path / "odd.tif", tile=(16,))
+    said = [words for words in done.record.images[0].warnings if "NaN or infinite" in words]
+    assert bool(said) == (not np.isfinite(image).all())
     expected = pieces(np.nan_to_num(image, nan=0.0))
     assert same_labels(labels_of(done).reshape(image.shape), expected)
 
@@ -503,8 +505,15 @@ def test_a_folder_with_another_run_is_left_alone(
 ) -> None:
     done = go("plane", picture[0])
     record = (done.folder / "run.json").read_bytes()
-    with pytest.raises(UsageError, match="holds another run"):
-        go("plane", picture[0], params={"threshold": 50})
+    with pytest.raises(UsageError, match="holds another run") as caught:
+        go("plane", picture[0], params={"threshold": 50}, tile=(64,))
+    assert caught.value.details == (
+        "threshold: 100 there, 50 now",
+        "--tile: not given there, [64] now",
+    )
+    with pytest.raises(UsageError, match="holds another run") as caught:
+        go("classes", picture[0])
+    assert "model: toy/plane/nuclei there, toy/classes/nuclei now" in caught.value.details
     assert (done.folder / "run.json").read_bytes() == record
 
 

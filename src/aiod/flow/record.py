@@ -63,6 +63,21 @@ Values = dict[str, JsonValue]
 Shape = tuple[Annotated[int, Field(ge=1)], ...]
 
 
+_OPTION = {
+    "channels": "--channel",
+    "pixel_size": "--pixel-size",
+    "link_z": "--link-z",
+    **{name: f"--{name}" for name in ("axes", "rescale", "tile", "halo")},
+}
+_DIFFERS = {
+    "manifest": "the model's manifest has changed",
+    "runner": "the model's runner has changed",
+    "weights": "the weights are others",
+    "environment": "the packages of the model's environment are others",
+    "sets": "the steps before or after the model are others (--pre, --post)",
+}
+
+
 class Strict(BaseModel):
     """Unknown keys are refused, types are not coerced, nothing is changed afterwards."""
 
@@ -248,7 +263,6 @@ def request_digest(record: RunRecord) -> str:
     options, steps, and of each image its name, content, axes, channels and pixel size, and what the
     user said of these. Not in it: machine, device, times, paths, outcome.
     """
-    model, weights = record.model, record.model.weights
     images = sorted(
         (
             {
@@ -264,22 +278,53 @@ def request_digest(record: RunRecord) -> str:
         ),
         key=lambda image: (image["sample"], image["set"]),
     )
-    return canonical_digest(
-        {
-            "aiod": record.aiod,
-            "model": model.id,
-            "manifest": model.manifest_sha256,
-            "runner": model.runner_sha256,
-            "weights": weights and (weights.sha256 or weights.source),
-            "environment": record.environment.digest,
-            "parameters": {**record.parameters.defaulted, **record.parameters.given},
-            "options": record.options,
-            "sets": sorted(
-                (steps.model_dump(mode="json") for steps in record.sets), key=lambda s: s["name"]
-            ),
-            "images": images,
-        }
-    )
+    return canonical_digest({**_settings(record), "images": images})
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    """What determines the masks beside the images."""
+    model, weights = record.model, record.model.weights
+    return {
+        "aiod": record.aiod,
+        "model": model.id,
+        "manifest": model.manifest_sha256,
+        "runner": model.runner_sha256,
+        "weights": weights and (weights.sha256 or weights.source),
+        "environment": record.environment.digest,
+        "parameters": {**record.parameters.defaulted, **record.parameters.given},
+        "options": record.options,
+        "sets": sorted(
+            (steps.model_dump(mode="json") for steps in record.sets), key=lambda s: s["name"]
+        ),
+    }
+
+
+def differences(there: RunRecord, now: RunRecord) -> list[str]:
+    """In what two runs differ beside their images, a few words each, the values where they are few.
+
+    >>> differences(record, record)                # doctest: +SKIP
+    []
+    """
+    told = []
+    old, new = _settings(there), _settings(now)
+    for name, value in new.items():
+        if value == old[name]:
+            continue
+        if name in ("parameters", "options"):
+            for key in dict.fromkeys([*old[name], *value]):
+                was, now_is = (side.get(key) for side in (old[name], value))
+                if was != now_is:
+                    said = f"{_value(was)} there, {_value(now_is)} now"
+                    told.append(f"{_OPTION.get(key, key)}: {said}")
+        elif name in ("aiod", "model"):
+            told.append(f"{name}: {old[name]} there, {value} now")
+        else:
+            told.append(_DIFFERS[name])
+    return told
+
+
+def _value(value: Any) -> str:
+    return "not given" if value is None else json.dumps(value)
 
 
 def sealed(record: RunRecord) -> RunRecord:

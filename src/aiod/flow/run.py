@@ -37,6 +37,7 @@ from aiod.flow.record import (
     SetRecord,
     StepRecord,
     WeightsRecord,
+    differences,
     read_record,
     request_digest,
     sealed,
@@ -133,7 +134,7 @@ def run(
     key = key_of(record)
     folder = request.out or OUT / _folder_name(settled, key)
     with _own(folder):
-        images = _others(folder, key, [*ready, *refused])
+        images = _others(folder, record, [*ready, *refused])
         images += [
             failed_record(each.sample, steps.name, request, each.error)
             for each in refused
@@ -275,7 +276,7 @@ def _own(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _others(folder: Path, key: str, asked: Sequence[Ready | Refused]) -> list[ImageRecord]:
+def _others(folder: Path, record: RunRecord, asked: Sequence[Ready | Refused]) -> list[ImageRecord]:
     """What the folder's record tells of images that are not asked for now: they stay in it.
 
     Raises UsageError when the folder holds a run of other settings, or the labels of another image
@@ -291,9 +292,10 @@ def _others(folder: Path, key: str, asked: Sequence[Ready | Refused]) -> list[Im
             details=list(error.details),
             hint="choose another folder with -o, or remove its run.json: what is finished is kept",
         ) from error
-    if key_of(earlier) != key:
+    if key_of(earlier) != key_of(record):
         raise UsageError(
             f"{folder} holds another run, of {earlier.model.id} with other settings or versions.",
+            details=differences(earlier, record),
             hint="choose another folder with -o, or remove this one",
         )
     now = {each.sample.name: each for each in asked}

@@ -36,7 +36,7 @@ from aiod.flow.results.labels import (
 )
 from aiod.flow.source import Source
 from aiod.flow.steps.chain import measure_steps
-from aiod.flow.steps.histogram import Histogram, histograms
+from aiod.flow.steps.histogram import Histogram, histograms, unknown_pixels
 from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, written_blocks
 from aiod.flow.tiles.engine import Engine
 from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tiles
@@ -164,7 +164,12 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     _check_unchanged(ready, job)
     image, plan = ready.image.source, job.plan
     made = _labels(running, ready, steps, job, tiles)
-    warnings = [*ready.image.warnings, *ready.fit.notes, *_remarks(tiles)]
+    warnings = [
+        *ready.image.warnings,
+        *ready.fit.notes,
+        *_unknown(running, ready),
+        *_remarks(tiles),
+    ]
     return ImageRecord(
         sample=ready.sample.name,
         set=steps.name,
@@ -382,6 +387,15 @@ def _key(key: str, ready: Ready, steps: StepSet) -> str:
             "pixel_size": dict(size),
         }
     )
+
+
+def _unknown(running: Running, ready: Ready) -> list[str]:
+    """What to say of pixels that are no numbers."""
+    count = unknown_pixels(ready.source, mapper=running.engine.map)
+    if not count:
+        return []
+    are = "pixel is" if count == 1 else "pixels are"
+    return [f"{count:,} {are} NaN or infinite: the model saw 0 there."]
 
 
 def _remarks(tiles: Mapping[Place, Finished]) -> list[str]:

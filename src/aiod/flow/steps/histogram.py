@@ -240,6 +240,13 @@ def _extremes(source: Source, mapper: Map, progress: Progress) -> list[tuple[Any
     ]
 
 
+def unknown_pixels(source: Source, *, mapper: Map = map, progress: Progress = silent) -> int:
+    """How many pixels of all channels are NaN or infinite, which integers never are."""
+    if source.dtype.kind != "f":
+        return 0
+    return sum(left_out for _, _, left_out in _extremes(source, mapper, progress))
+
+
 @dataclass(frozen=True, slots=True)
 class _CountFloats:
     source: Source
