@@ -6,12 +6,14 @@ Whatever happens, finished tiles are not done twice, and nothing wrong is said t
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import random
 import shutil
 import threading
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +27,10 @@ from test_stitch import same_labels
 from toylab import Image, blobs, labels_of, lines, pieces, save
 
 from aiod.errors import AiodError, UsageError
+from aiod.flow.models.workers import ModelError
 from aiod.flow.record import read_record
 from aiod.flow.run import Done
+from aiod.flow.tiles import job
 from aiod.flow.tiles.assemble import join_tiles
 from aiod.flow.tiles.blocks import Block, BlockStore
 from aiod.flow.tiles.engine import Engine
@@ -134,6 +138,7 @@ def test_a_tile_that_the_system_does_not_let_be_read_may_be_there(tmp_path: Path
         (b'"count": 2', b'"count": 1e999'),
         (b'"count": 2', b'"count": [[[]]]'),
         (b'"crc32": ', b'"crc32": 1'),
+        (b'"codec": "lz4f"', b'"codec": "zstd"'),
     ],
 )
 def test_a_file_that_is_not_the_tile_of_the_plan_is_none(
@@ -154,9 +159,9 @@ def test_a_file_that_is_not_the_tile_of_the_plan_is_none(
 
 def test_a_tile_with_more_labels_than_objects_or_more_pixels_is_damaged(tmp_path: Path) -> None:
     store = BlockStore(tmp_path, Plan((4, 4), (2, 2), (1, 1)), objects=True)
-    bomb = imagecodecs.lz4_encode(bytes(1 << 26))
+    bomb = imagecodecs.lz4f_encode(bytes(1 << 26))
     head = {"count": 1, "seconds": 0, "parts": 1, "notes": [], "shape": [3, 3], "dtype": "<u4"}
-    line = json.dumps({**head, "crc32": zlib.crc32(bomb)}).encode()
+    line = json.dumps({**head, "codec": "lz4f", "crc32": zlib.crc32(bomb)}).encode()
     store.path(0, 0).write_bytes(line + b"\n" + bomb)
     with pytest.raises(AiodError, match="damaged"):
         store.labels(0, 0)
@@ -281,8 +286,6 @@ def test_a_full_disk_or_memory_costs_the_images_that_do_not_fit(
     trouble: Exception,
     words: str,
 ) -> None:
-    from aiod.flow.tiles import job
-
     written = job.Written.__call__
 
     def full(self: job.Written, piece: job.Piece) -> None:
@@ -300,6 +303,51 @@ def test_a_full_disk_or_memory_costs_the_images_that_do_not_fit(
     }
     assert words in str(done.failed[0].error)
     assert len(tile_files(done.folder)) == 9
+
+
+def test_a_model_that_cannot_be_loaded_any_more_is_not_tried_with_each_tile(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, loads = save(tmp_path / "cells.ome.tif", blobs((300, 300)), "YX"), tmp_path / "loads"
+    with pytest.raises(KeyboardInterrupt):
+        go("plane", path, tile=(15,), progress=at_tile(200, stop))
+
+    def spoil() -> None:
+        monkeypatch.setenv("TOY_LOAD", f"die:{loads}")
+        kill_models()
+
+    with pytest.raises(ModelError) as caught:
+        go("plane", path, tile=(15,), progress=at_tile(150, spoil))
+    assert caught.value.kind == "load"
+    assert len(lines(loads)) < 20
+
+
+def test_tiles_that_fail_do_not_keep_their_pixels(
+    go: Go, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "cells.ome.tif", np.full((90, 90), 250, np.uint8), "YX")
+    held: list[weakref.ref[Any]] = []
+    read = job.read_frame
+
+    def kept(*words: Any) -> Any:
+        image = read(*words)
+        held.append(weakref.ref(image))
+        return image
+
+    alive: list[int] = []
+
+    def progress(step: Step) -> None:
+        if step.unit == "tiles" and step.done == 36:
+            gc.collect()
+            alive.append(sum(each() is not None for each in held))
+
+    monkeypatch.setattr(job, "read_frame", kept)
+    params = {"trouble": "raise", "while_there": str(path)}
+    (made,) = go("plane", path, tile=(15,), params=params, progress=progress).record.images
+    assert made.status == "failed"
+    assert len(held) >= 36
+    assert alive
+    assert alive[0] < 8
 
 
 def test_an_image_may_be_called_lock(go: Go, tmp_path: Path) -> None:

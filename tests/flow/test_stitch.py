@@ -288,6 +288,14 @@ def test_pieces_are_compared_where_labels_leave_something_open() -> None:
     assert match(apart, arms).tolist() == [[1, 1], [2, 1]]
 
 
+def test_a_thin_arm_is_compared_too() -> None:
+    one = np.zeros((10, 24), np.int64)
+    one[:, :9], one[:, 12:13], one[:, 15:] = 1, 1, 2  # the thin one belongs to the left
+    other = np.where(one > 0, one, 0)
+    other[:, 12:13] = 2  # and here to the right
+    assert match(one, other).tolist() == [[1, 1], [1, 2], [2, 2]]
+
+
 def test_numbers_do_not_depend_on_the_order_of_joining() -> None:
     pairs = [
         (0, 1, np.array([[1, 2], [3, 1]])),

@@ -163,11 +163,12 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
         raise
     _check_unchanged(ready, job)
     image, plan = ready.image.source, job.plan
+    unknown = _unknown(running, ready)
     made = _labels(running, ready, steps, job, tiles)
     warnings = [
         *ready.image.warnings,
         *ready.fit.notes,
-        *_unknown(running, ready),
+        *unknown,
         *_remarks(tiles),
     ]
     return ImageRecord(
@@ -391,7 +392,7 @@ def _key(key: str, ready: Ready, steps: StepSet) -> str:
 
 def _unknown(running: Running, ready: Ready) -> list[str]:
     """What to say of pixels that are no numbers."""
-    count = unknown_pixels(ready.source, mapper=running.engine.map)
+    count = unknown_pixels(ready.source, mapper=running.engine.map, progress=running.progress)
     if not count:
         return []
     are = "pixel is" if count == 1 else "pixels are"

@@ -41,7 +41,6 @@ _MAX_TRACEBACK = 20_000
 _MAX_ANSWER = 1_000_000
 _MAX_WARNINGS = 20
 _ALIGNED = 64
-_WHOLE = ("i", "u", "b")  # how the names of numpy's types of labels begin: int32, uint8, bool
 _SECONDS_TO_LEAVE = 3.0
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning)
 _MEMORY_TYPES = ("OutOfMemoryError", "ResourceExhaustedError")
@@ -83,7 +82,8 @@ def serve() -> None:
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request; whatever goes wrong is an answer too, under the key `failure`."""
-    _watch(request["seconds"])
+    # Ends the process even where the model hangs without letting Python run, and tells where.
+    faulthandler.dump_traceback_later(request["seconds"], exit=True, file=_state["log"])
     try:
         answer = _ACTIONS[request["action"]](request)
     except Refused as error:
@@ -97,11 +97,6 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
     answer["warnings"] = list(_warned)
     _warned.clear()
     return answer
-
-
-def _watch(seconds: float) -> None:
-    """End the process then, even where the model lets no Python run, and tell where it hung."""
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_state["log"])
 
 
 def _load(request: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +149,6 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
                 del params[name]
     answers, told = [], []
     for item, shape in zip(request["arrays"], map(tuple, request["shapes"]), strict=True):
-        _watch(request["seconds"] / len(request["arrays"]))
         # A copy: the model may change its image and keep it, the block is needed for the next.
         image = _array(item).copy()
         started = time.perf_counter()
@@ -163,11 +157,13 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
         del image
         if isinstance(answer, (tuple, list)) and len(answer) == 2:
             answer = resolve(answer[0], answer[1], shape)
-        answers.append(answer)
         told.append({"seconds": seconds, "warnings": list(_warned), **_described(answer)})
+        if len(request["arrays"]) > 1 and isinstance(answer, np.ndarray):
+            answer = np.array(answer)  # a copy: the model may write its next answer into this one
+        answers.append(answer)
         _warned.clear()
     for words, shape in zip(told, request["shapes"], strict=True):
-        if words["kind"] != "array" or words["shape"] != shape or words["dtype"][0] not in _WHOLE:
+        if words["kind"] != "array" or words["shape"] != shape or not words["whole"]:
             return {"tiles": told, "bytes": 0}  # for the host to judge; there are no labels
     return {"tiles": told, "bytes": _hand_over(answers)}
 
@@ -217,7 +213,8 @@ def _described(answer: Any) -> dict[str, Any]:
     if not isinstance(answer, np.ndarray):
         return {"kind": kind_of(answer)}
     dtype = answer.dtype.newbyteorder("=")
-    return {"kind": "array", "dtype": str(dtype), "shape": list(answer.shape)}
+    whole = dtype.kind in "iub"
+    return {"kind": "array", "dtype": str(dtype), "whole": whole, "shape": list(answer.shape)}
 
 
 def _hand_over(answers: list[Any]) -> int:

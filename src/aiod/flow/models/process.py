@@ -150,7 +150,6 @@ class Process:
     """
 
     def __init__(self, python: Path, threads: int) -> None:
-        self._killed_before = _oom_kills()
         self._scratch = tempfile.mkdtemp(prefix="aiod-worker-")
         self._service = _Service(
             self._scratch, variables(threads, self._scratch), str(python), "-s", str(_INSIDE)
@@ -181,6 +180,7 @@ class Process:
     def ask(self, request: Mapping[str, Any], seconds: float) -> dict[str, Any]:
         """The answer to a request. Raises Ended or Lost; then the process must be closed."""
         done = threading.Event()
+        killed_before = _oom_kills()
         task = self._service.task(
             "import __main__\n__main__.ask(request)", {"request": {**request, "seconds": seconds}}
         )
@@ -194,7 +194,7 @@ class Process:
         try:
             task.start()
         except (OSError, ValueError) as error:  # a broken pipe: it had ended before
-            raise self._ended(started, seconds) from error
+            raise self._ended(started, seconds, killed_before) from error
         until = started + seconds + _SECONDS_OF_GRACE
         while not done.wait(min(0.25, max(0.0, until - time.monotonic()))):
             if not self.alive:
@@ -206,9 +206,9 @@ class Process:
             return dict(task.outputs)
         if task.status is TaskStatus.FAILED and self.alive:
             raise Lost(str(task.error))
-        raise self._ended(started, seconds)
+        raise self._ended(started, seconds, killed_before)
 
-    def _ended(self, started: float, seconds: float) -> Ended:
+    def _ended(self, started: float, seconds: float, killed_before: int) -> Ended:
         took = time.monotonic() - started
         process = self._service.process
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -218,7 +218,7 @@ class Process:
         if took >= seconds:
             return Ended("hung", code)
         last = self.tail.since(self.tail.position - 4000)
-        by_system = code == -getattr(signal, "SIGKILL", 9) and _oom_kills() > self._killed_before
+        by_system = code == -getattr(signal, "SIGKILL", 9) and _oom_kills() > killed_before
         return Ended("memory" if by_system or _MEMORY_WORDS.search(last) else "ended", code)
 
     def put(self, arrays: Iterable[NDArray[Any]]) -> list[dict[str, Any]]:

@@ -165,9 +165,7 @@ class Worker:
         self.load()
         arrays = [part for item in histograms for part in (item.values, item.counts)]
         request = {"action": "survey", "params": dict(params)}
-        answer = self._send(
-            request, arrays, "in the survey of the image", self.spec.predict_seconds
-        )
+        answer = self._send(request, arrays, "in the survey of the image")
         found = answer["found"]
         assert isinstance(found, dict)
         return found
@@ -182,11 +180,11 @@ class Worker:
     ) -> list[Prediction]:
         """Labels of some tiles, one after the other, for the price of one request.
 
-        Raises ModelError, where one of them fails: then none has labels.
+        Together they have the time of one tile. Raises ModelError where one of them fails: then
+        none has labels.
         """
         shapes = [_without_channels(image, axes) for image in images]
         when = "on this tile" if len(images) == 1 else f"on these {len(images)} tiles"
-        seconds = self.spec.predict_seconds * len(images)
         self.load()
         request = {
             "action": "predict",
@@ -194,13 +192,13 @@ class Worker:
             "shapes": [list(shape) for shape in shapes],
             "params": dict(params),
         }
-        answer = self._send(request, images, when, seconds)
+        answer = self._send(request, images, when)
         told = answer["tiles"]
         for words, shape in zip(told, shapes, strict=True):
             self._judge(words, shape)
         if answer["bytes"]:
             self._room("out", int(answer["bytes"]), when)
-            self._ask({"action": "fetch"}, seconds, when)
+            self._ask({"action": "fetch"}, self.spec.predict_seconds, when)
         labels = self._at_work.take(shapes, [words["dtype"] for words in told])
         return [
             Prediction(self._checked(each), float(words["seconds"]), tuple(words["warnings"]))
@@ -227,13 +225,13 @@ class Worker:
             process.kill()
 
     def _send(
-        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str, seconds: float
+        self, request: dict[str, Any], arrays: Sequence[NDArray[Any]], when: str
     ) -> dict[str, Any]:
         try:
             places = self._at_work.put(arrays)
         except (OSError, Ended, Lost) as error:
             raise self._told(error, when) from error
-        return self._ask({**request, "arrays": places}, seconds, when)
+        return self._ask({**request, "arrays": places}, self.spec.predict_seconds, when)
 
     def _room(self, role: str, size: int, when: str) -> None:
         try:
@@ -325,7 +323,7 @@ class Worker:
                 f"{family} returned labels of shape {found} for a tile of shape {shape}.",
                 kind="answer",
             )
-        if np.dtype(answer["dtype"]).kind not in "iub":
+        if not answer["whole"]:
             raise ModelError(
                 f"{family} returned labels of dtype {answer['dtype']}; labels are whole numbers.",
                 kind="answer",

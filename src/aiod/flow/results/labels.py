@@ -83,7 +83,7 @@ def chunks_for(
     """Sensible chunks for labels; with `tile`, such that every tile is a whole number of chunks.
 
     >>> chunks_for("YX", (5000, 300)), chunks_for("YX", (5000, 5000), tile=(768, 1000))
-    ((512, 300), (384, 500))
+    ((1024, 300), (768, 1000))
     """
     sizes = dict(zip(axes, shape, strict=True))
     wanted = _CHUNK if sizes.get("Z", 1) > 1 else _FLAT_CHUNK

@@ -27,6 +27,7 @@ from aiod.flow.tiling import Plan
 
 _MAX_BYTES_A_PIXEL = 16
 _MAX_HEAD = 1 << 20
+_CODEC = "lz4f"
 _DAMAGED = (ValueError, TypeError, KeyError, RuntimeError, OverflowError)
 _KEPT = Kept(1 << 26)
 """Tiles used last: each is looked at by its neighbours, and once more when it is written."""
@@ -65,9 +66,10 @@ class BlockStore:
         """Write a block whole or not at all. Raises AiodError (a full disk, …)."""
         smallest = np.min_scalar_type(int(labels.max(initial=0)))
         labels = labels.astype(smallest, order="C", copy=False)
-        body = imagecodecs.lz4_encode(labels.tobytes())
+        body = imagecodecs.lz4f_encode(labels.tobytes())
         head = {
             **asdict(block),
+            "codec": _CODEC,
             "shape": labels.shape,
             "dtype": labels.dtype.str,
             "crc32": zlib.crc32(body),
@@ -122,8 +124,10 @@ class BlockStore:
         shape = self.plan[tile].outer.shape
         try:
             block, dtype, body = self._read(frame, tile)
-            size = math.prod(shape) * dtype.itemsize
-            labels = np.frombuffer(imagecodecs.lz4_decode(body, out=size), dtype).reshape(shape)
+            size = math.prod(shape) * dtype.itemsize  # one more would be too many
+            labels = np.frombuffer(imagecodecs.lz4f_decode(body, out=size + 1), dtype).reshape(
+                shape
+            )
             if self.objects and labels.max(initial=0) > block.count:
                 raise ValueError("more labels than objects")
             return labels
@@ -146,6 +150,8 @@ class BlockStore:
         block = Block(
             int(head["count"]), float(head["seconds"]), int(head["parts"]), tuple(head["notes"])
         )
+        if head["codec"] != _CODEC:
+            raise ValueError("of another version")
         if zlib.crc32(body) != head["crc32"]:
             raise ValueError("changed")
         if tuple(head["shape"]) != shape or dtype.kind != "u":

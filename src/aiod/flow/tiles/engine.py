@@ -27,6 +27,7 @@ _AHEAD = 4
 _LARGEST_BATCH = 8
 _SECONDS_A_TASK = 1.5
 """How long a task for some tiles may take: dask needs 5 ms for each, little beside it."""
+_MOST_A_TASK = 64
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
 
@@ -156,7 +157,9 @@ class Engine:
                         yield from ((item, future.exception()) for item in batch)
                         continue
                     seconds, results = future.result()
-                    size = max(1, int(_SECONDS_A_TASK * len(batch) / seconds))
+                    # Not at once: after tiles that were there already comes one that is not.
+                    pace = int(_SECONDS_A_TASK * len(batch) / seconds)
+                    size = max(1, min(pace, 2 * len(batch), _MOST_A_TASK))
                     yield from zip(batch, results, strict=True)
         finally:
             self._client.cancel([future for _, future in waiting.values()])

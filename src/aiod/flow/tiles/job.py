@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -28,7 +29,7 @@ from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.chain import Prepared, apply
 from aiod.flow.steps.resample import rescaled
 from aiod.flow.tiles.blocks import Block, BlockStore
-from aiod.flow.tiles.engine import model_of
+from aiod.flow.tiles.engine import Stopped, model_of
 from aiod.flow.tiles.stitch import Numbering, Pairs, compact, join, match_tiles
 from aiod.flow.tiling import Plan, Tile
 from aiod.words import counted
@@ -37,8 +38,9 @@ _SMALLEST = 32
 """A tile's core is not cut below this many pixels an axis, however little memory there is."""
 _MOST_PARTS = 64
 _TOGETHER = 16
-_PIXELS_TOGETHER = 1 << 21
-"""Tiles in one request to the model, and the pixels of all of them, which the memory is to hold."""
+_BYTES_TOGETHER = 1 << 25
+"""Tiles in one request to the model, and the shared memory for their pixels and labels."""
+_BYTES_A_LABEL = 8
 
 T = TypeVar("T")
 Join = tuple[int, int, Pairs]
@@ -67,7 +69,7 @@ def _opened(opening: Opening) -> Source:
     return image.source
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Job:
     """One image through one model, cut into tiles.
 
@@ -108,6 +110,10 @@ class Job:
 
     def frames(self, source: Source) -> Frames:
         return Frames(source.axes, source.shape, self.fit.loops)
+
+
+_ONE_BY_ONE: weakref.WeakSet[Job] = weakref.WeakSet()
+"""Jobs whose model has failed on several tiles at once."""
 
 
 def seen_by_model(source: Source, prepared: Prepared, fit: Fit) -> Source:
@@ -177,33 +183,55 @@ def run_tiles(job: Job, places: Sequence[Place]) -> list[Finished | Exception]:
     when the model cannot be loaded at all.
     """
     results: list[Finished | Exception] = []
-    most = max(1, min(_TOGETHER, _PIXELS_TOGETHER // math.prod(job.plan.largest)))
-    number = -(-len(places) // -(-len(places) // most))  # in groups of one size
+    number = _together(job, len(places))
     for start in range(0, len(places), number):
         group = places[start : start + number]
         found = _predicted_together(job, group)
         for place in group:
             try:
                 results.append(_run_tile(job, place, found.get(place)))
-            except Exception as error:  # noqa: BLE001 -- the caller's, beside its place
-                results.append(error)
+            except TileError as error:
+                # Without the frames of its traceback, which hold the pixels.
+                error.__context__ = None
+                results.append(error.with_traceback(None))
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001 -- of no tile alone: the caller's
+                return [*results, *[error] * (len(places) - len(results))]
     return results
+
+
+def _together(job: Job, places: int) -> int:
+    """How many tiles to ask the model for at once: groups of one size, bounded by their bytes."""
+    source = job.source
+    channels = source.sizes["C"] if "C" in job.fit.axes else 1
+    largest = math.prod(job.plan.largest) * (channels * source.dtype.itemsize + _BYTES_A_LABEL)
+    most = max(1, min(_TOGETHER, _BYTES_TOGETHER // largest))
+    return -(-places // -(-places // most))
 
 
 def _predicted_together(job: Job, places: Sequence[Place]) -> dict[Place, Prediction]:
     """What the model says of tiles in one request, which saves quick models half of their time.
 
-    Nothing where one of them fails: each is then asked for by itself, and told of.
+    Nothing where one of them fails: each is then asked for by itself, and told of, and the job's
+    tiles are asked for one by one from then on.
     """
     wanted = [place for place in places if not job.store.path(*place).exists()]
-    if len(wanted) < 2:
+    if len(wanted) < 2 or job in _ONE_BY_ONE:
         return {}
     source = job.source
     try:
         images = [read_frame(job, source, p.frame, job.plan[p.tile].outer) for p in wanted]
         with model_of(job.worker) as worker:
-            found = worker.predict_each(images, axes=job.fit.axes, params=job.arguments)
-    except AiodError:
+            try:
+                found = worker.predict_each(images, axes=job.fit.axes, params=job.arguments)
+            except BaseException:
+                worker.close()  # whatever state it is in, the next one starts anew
+                raise
+    except Stopped:
+        raise
+    except Exception:  # noqa: BLE001 -- it comes again, from the tile whose it is
+        _ONE_BY_ONE.add(job)
         return {}
     return dict(zip(wanted, found, strict=True))
 

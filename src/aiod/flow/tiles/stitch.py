@@ -31,6 +31,8 @@ LEAST_OVERLAP = 0.25
 Pairs = NDArray[np.int64]
 _NO_PAIRS: Pairs = np.empty((0, 2), np.int64)
 _NONE: NDArray[np.int64] = np.empty(0, np.int64)
+_NOISE = 0.05
+"""What an outline may lie elsewhere in another view, as a part of the smaller of two things."""
 _FEW = 4
 """Up to so many numbers for each pixel they are counted in a table, past that by sorting."""
 
@@ -110,9 +112,9 @@ def _pieces(labels: Pixels) -> _Things:
 
 
 def _matched(one: _Things, other: _Things) -> tuple[Pairs, bool]:
-    """Pairs of labels of things that match, and whether that explains all larger overlaps.
+    """Pairs of labels of things that match, and whether that explains all overlaps but noise.
 
-    An overlap is large where it is at least `LEAST_OVERLAP` of the smaller of two things.
+    An overlap is larger than noise where it is at least `_NOISE` of the smaller of two things.
     """
     (things, names), (other_things, other_names) = one, other
     stride = len(other_names)
@@ -125,8 +127,8 @@ def _matched(one: _Things, other: _Things) -> tuple[Pairs, bool]:
     both = (a > 0) & (b > 0)
     a, b, counts = a[both], b[both], counts[both]
     chosen = mutual_best(a, b, counts, sizes, other_sizes)
-    large = counts >= LEAST_OVERLAP * np.minimum(sizes[a], other_sizes[b])
-    explained = int(np.count_nonzero(large)) == len(chosen)  # whatever is chosen is large
+    larger = counts >= _NOISE * np.minimum(sizes[a], other_sizes[b])
+    explained = int(np.count_nonzero(larger)) == len(chosen)  # all that are chosen are
     pairs = zip(names[a[chosen]].tolist(), other_names[b[chosen]].tolist(), strict=True)
     return np.array(sorted(set(pairs)), np.int64).reshape(-1, 2), explained
 
