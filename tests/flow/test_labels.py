@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import json
 import multiprocessing
@@ -24,16 +25,9 @@ from numpy.typing import NDArray
 from ome_zarr_models import open_ome_zarr
 
 from aiod.errors import AiodError
-from aiod.flow.results.labels import (
-    LabelsError,
-    chunks_for,
-    create_labels,
-    finish_labels,
-    labels_digest,
-    labels_source,
-    open_labels,
-    write_box,
-)
+from aiod.flow.results import pyramid
+from aiod.flow.results.labels import LabelsError, create_labels, finish_labels, open_labels
+from aiod.flow.results.pyramid import chunks_for, labels_digest, labels_source, write_box
 from aiod.flow.source import Box, Source
 from aiod.flow.tiling import Plan
 
@@ -189,6 +183,10 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(AiodError, match=r"cannot be written: not a directory"):
         create_labels(tmp_path / "file", name="nuclei", axes="YX", shape=(9, 9))
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(pyramid).failed == 0
 
 
 def test_empty_chunks_take_no_place(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.models.workers import Prediction, Worker
 from aiod.flow.record import read_record
 from aiod.flow.request import Request
-from aiod.flow.results.labels import labels_digest, open_labels
+from aiod.flow.results.labels import open_labels
+from aiod.flow.results.pyramid import labels_digest
 from aiod.flow.run import Done, run
 from aiod.flow.tiles.stitch import Numbering
 from aiod.progress import Step

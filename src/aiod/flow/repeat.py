@@ -20,7 +20,8 @@ from aiod.flow.record import (
     request_digest,
 )
 from aiod.flow.request import EXPORTS, Request
-from aiod.flow.results.labels import labels_digest, open_labels
+from aiod.flow.results.labels import open_labels
+from aiod.flow.results.pyramid import labels_digest
 from aiod.flow.steps.calls import StepCall
 
 State = Literal["same", "changed", "missing"]

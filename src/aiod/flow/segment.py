@@ -28,12 +28,8 @@ from aiod.flow.images.inputs import Sample
 from aiod.flow.models.workers import Worker, WorkerSpec
 from aiod.flow.record import GivenRecord, ImageRecord, PlanRecord, canonical_digest, within
 from aiod.flow.request import Ready, Request, Settled, StepSet, plan_of
-from aiod.flow.results.labels import (
-    chunks_for,
-    create_labels,
-    finish_labels,
-    open_labels,
-)
+from aiod.flow.results.labels import create_labels, finish_labels, open_labels
+from aiod.flow.results.pyramid import chunks_for
 from aiod.flow.source import Source
 from aiod.flow.steps.chain import measure_steps
 from aiod.flow.steps.histogram import Histogram, histograms, unknown_pixels

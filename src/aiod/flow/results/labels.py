@@ -14,48 +14,27 @@ What the pipeline adds stands under the key "aiod" beside "ome", where no reader
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
 from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
 from aiod.flow.images.image import open_image
-from aiod.flow.results.multiscale import (
-    FORMAT,
-    Kind,
-    attributes_of,
-    axes_of,
-    datasets_of,
-    next_factors,
-)
+from aiod.flow.results.multiscale import FORMAT, Kind, attributes_of, axes_of
 from aiod.flow.results.omexml import Described, ome_xml
+from aiod.flow.results.pyramid import Map, chunks_for, fill_pyramid, first_level, new_level
 from aiod.flow.source import Box, Pixels, Source
 from aiod.words import counted, listing, printable
 
-Map = Callable[..., Iterable[Any]]
-"""`map`, or anything that is called like it, such as the map of a pool of threads."""
-
-WRITE_ALL: Any = {"write_empty_chunks": True}
-"""How zarr is to treat chunks of nothing but background; see `write_box`."""
-
-SMALL = 256
-"""The pyramid ends where the smaller of Y and X is this many pixels or fewer."""
-
-_CHUNK = {"T": 1, "C": 1, "Z": 32, "Y": 256, "X": 256}
-_FLAT_CHUNK = {"T": 1, "C": 1, "Z": 1, "Y": 1024, "X": 1024}
-_DIGEST_BLOCK = {"T": 1, "C": 1, "Z": 16, "Y": 1024, "X": 1024}
 _MAX_METADATA_BYTES = 50_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
@@ -75,22 +54,6 @@ class Labels:
     name: str
     kind: Kind | None
     path: Path
-
-
-def chunks_for(
-    axes: str, shape: tuple[int, ...], tile: tuple[int, ...] | None = None
-) -> tuple[int, ...]:
-    """Sensible chunks for labels; with `tile`, such that every tile is a whole number of chunks.
-
-    >>> chunks_for("YX", (5000, 300)), chunks_for("YX", (5000, 5000), tile=(768, 1000))
-    ((1024, 300), (768, 1000))
-    """
-    sizes = dict(zip(axes, shape, strict=True))
-    wanted = _CHUNK if sizes.get("Z", 1) > 1 else _FLAT_CHUNK
-    return tuple(
-        min(n, wanted[axis] if t >= n else _divisor(t, wanted[axis]))
-        for axis, n, t in zip(axes, shape, tile or shape, strict=True)
-    )
 
 
 def create_labels(
@@ -132,7 +95,7 @@ def create_labels(
         place = _partial(folder, name)
         shutil.rmtree(place, ignore_errors=True)
         group = zarr.open_group(place, mode="w", zarr_format=3)
-        level = _new_level(group, 0, axes, shape, kept, chunks or chunks_for(axes, shape))
+        level = new_level(group, 0, axes, shape, kept, chunks or chunks_for(axes, shape))
         group.attrs.update(
             attributes_of(
                 folder / "labels" / name,
@@ -151,28 +114,15 @@ def create_labels(
 def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> tuple[Path, str]:
     """Build the pyramid of a label image that `create_labels` began, and give it its name.
 
-    Levels are every second pixel of the one before, never averaged: the mean of labels 2 and 4
-    would be the object 3. Each is made block by block; `mapper` may do that in parallel. Label
-    images of one folder are finished one at a time. Returns the folder of the label image and its
-    `labels_digest`, which is taken while the pixels are read for the first of the smaller levels.
+    `mapper` may do its blocks in parallel; label images of one folder are finished one at a time.
+    Returns the folder of the label image and the `labels_digest` of its pixels.
 
     Raises AiodError when the folder cannot be written.
     """
     place, target = _partial(folder, name), folder / "labels" / name
     try:
         group = zarr.open_group(place, mode="r+")
-        attributes: dict[str, Any] = group.attrs.asdict()
-        axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
-        first = _first_level(group)
-        levels, steps = _new_pyramid(group, first, axes, pixel_size)
-        block = _digest_block(axes)
-        look = partial(_hash_first, first, levels[0] if levels else None)
-        digest = _digest(axes, first.shape, mapper(look, _blocks(first.shape, block)))
-        for below, above in pairwise(levels):
-            for _ in mapper(partial(_shrink, below, above), _blocks(below.shape, block)):
-                pass
-        attributes["ome"]["multiscales"][0]["datasets"] = datasets_of(axes, steps, pixel_size)
-        group.attrs.update(attributes)
+        digest = fill_pyramid(group, mapper=mapper)
         place.replace(target)
         _list_labels(folder)
     except OSError as error:
@@ -216,40 +166,6 @@ def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
         kind=kind if kind in get_args(Kind) else None,
         path=path,
     )
-
-
-def write_box(array: zarr.Array[Any], box: Box, pixels: Pixels) -> None:
-    """Write labels into an array that holds nothing there yet; chunks of background stay away.
-
-    Zarr can do that too, but takes four times as long to compare a chunk as to compress it
-    (3.2: `NDBuffer.all_equal`), so arrays are made with `WRITE_ALL` and the looking is done here.
-    """
-    grid = [
-        range(a - a % n, b, n) for a, b, n in zip(box.start, box.stop, array.chunks, strict=True)
-    ]
-    for corner in product(*grid):
-        stop = tuple(map(sum, zip(corner, array.chunks, strict=True)))
-        part = Box(corner, stop).within(box)
-        inside = pixels[part.seen_from(box.start).slices]
-        if inside.any():
-            array[part.slices] = inside.astype(array.dtype, copy=False)
-
-
-def labels_source(level: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]) -> Source:
-    """An array of labels as a Source; it can be pickled."""
-    return Source(axes, level.shape, level.dtype, partial(_read, level), dict(pixel_size))
-
-
-def labels_digest(source: Source, *, mapper: Map = map) -> str:
-    """ "sha256:…" of labels: the same whatever their chunks, compression and width of integers.
-
-    The hash is taken over one line of JSON with axes and shape, then over the sha256 of each block
-    of 1 time point, 1 channel, 16 planes, 1024 rows and 1024 columns (less at the far edges) in
-    raster order, whose pixels are unsigned little-endian numbers in raster order: of 32 bits, of 64
-    where a block has a label that needs them.
-    """
-    hashed = mapper(partial(_hash, source), _blocks(source.shape, _digest_block(source.axes)))
-    return _digest(source.axes, source.shape, hashed)
 
 
 def _image_of_run(path: Path) -> Path:
@@ -360,103 +276,6 @@ def _partial(folder: Path, name: str) -> Path:
     return folder / "labels" / f".{name}.partial"
 
 
-def _divisor(number: int, wanted: int) -> int:
-    """The largest divisor up to `wanted`, or the next above where that one is tiny (for primes)."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    below = max(d for d in divisors if d <= wanted)
-    return below if 4 * below >= min(wanted, number) else min(d for d in divisors if d > wanted)
-
-
-def _blocks(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Box]:
-    """Boxes of `size` that cover an array of `shape` in raster order."""
-    for start in product(*(range(0, n, s) for n, s in zip(shape, size, strict=True))):
-        yield Box(start, tuple(min(a + s, n) for a, s, n in zip(start, size, shape, strict=True)))
-
-
-def _read(level: zarr.Array[Any], box: Box) -> Pixels:
-    return np.asarray(level[box.slices])
-
-
-def _digest_block(axes: str) -> tuple[int, ...]:
-    return tuple(_DIGEST_BLOCK[axis] for axis in axes)
-
-
-def _digest(axes: str, shape: tuple[int, ...], hashed: Iterable[bytes]) -> str:
-    total = hashlib.sha256(json.dumps({"axes": axes, "shape": list(shape)}).encode() + b"\n")
-    for block in hashed:
-        total.update(block)
-    return f"sha256:{total.hexdigest()}"
-
-
-def _hash(source: Source, box: Box) -> bytes:
-    return _hash_of(source.read(box))
-
-
-def _hash_of(pixels: Pixels) -> bytes:
-    bits = "<u4" if int(pixels.max(initial=0)) < 1 << 32 else "<u8"
-    pixels = pixels.astype(bits, order="C", copy=False)
-    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
-
-
-def _first_level(group: zarr.Group) -> zarr.Array[Any]:
-    level = group["0"]
-    assert isinstance(level, zarr.Array)
-    return level
-
-
-def _new_level(
-    group: zarr.Group,
-    number: int,
-    axes: str,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    chunks: tuple[int, ...],
-) -> zarr.Array[Any]:
-    return group.create_array(
-        str(number),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-        dimension_names=list(axes.lower()),
-        fill_value=0,
-        config=WRITE_ALL,
-    )
-
-
-def _new_pyramid(
-    group: zarr.Group, first: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]
-) -> tuple[list[zarr.Array[Any]], list[tuple[int, ...]]]:
-    """The empty levels above the first, and every how-many-th pixel each level takes of it.
-
-    No chunk of a level reaches across what becomes of a block of the digest in the level below.
-    """
-    shape, steps, levels = first.shape, [(1,) * len(axes)], []
-    while min(shape[-2:]) > SMALL:
-        factors = next_factors(axes, steps[-1], pixel_size)
-        shape = tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
-        most = (n // f for n, f in zip(_digest_block(axes), factors, strict=True))
-        chunks = tuple(map(min, chunks_for(axes, shape), most))
-        levels.append(_new_level(group, len(steps), axes, shape, first.dtype, chunks))
-        steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
-    return levels, steps
-
-
-def _shrink(below: zarr.Array[Any], above: zarr.Array[Any], box: Box) -> Pixels:
-    """Write what the level above takes of a box of the level below; the pixels of that box."""
-    pixels = _read(below, box)
-    # Halved or not: 1 pixel is its own half, and for more this is the factor.
-    factors = [-(-n // m) for n, m in zip(below.shape, above.shape, strict=True)]
-    taken = pixels[tuple(slice(None, None, f) for f in factors)]
-    start = tuple(a // f for a, f in zip(box.start, factors, strict=True))
-    write_box(above, Box(start, tuple(map(sum, zip(start, taken.shape, strict=True)))), taken)
-    return pixels
-
-
-def _hash_first(first: zarr.Array[Any], above: zarr.Array[Any] | None, box: Box) -> bytes:
-    return _hash_of(_read(first, box) if above is None else _shrink(first, above, box))
-
-
 def _list_labels(folder: Path) -> None:
     """Name the finished label images where readers look for them."""
     names = sorted(
@@ -469,7 +288,7 @@ def _list_labels(folder: Path) -> None:
         group = zarr.open_group(folder / "labels" / name, mode="r")
         attributes: dict[str, Any] = group.attrs.asdict()
         axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
-        level = _first_level(group)
+        level = first_level(group)
         sizes = dict(zip(axes, level.shape, strict=True))
         described.append(Described(f"labels/{name}", name, sizes, level.dtype.name, pixel_size))
     paths = [image.path for image in described]

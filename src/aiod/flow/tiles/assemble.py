@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from aiod.flow.results.labels import WRITE_ALL, labels_source, write_box
+from aiod.flow.results.pyramid import WRITE_ALL, labels_source, write_box
 from aiod.flow.source import Box, Source
 from aiod.flow.steps.calls import StepCall
 from aiod.flow.steps.resample import enlarged_labels

@@ -23,8 +23,8 @@ from aiod.errors import AiodError
 from aiod.flow.fit import Fit, chosen, model_view
 from aiod.flow.images.image import open_image
 from aiod.flow.models.workers import ModelError, Prediction, Worker, WorkerSpec
-from aiod.flow.results.labels import write_box
 from aiod.flow.results.multiscale import Kind
+from aiod.flow.results.pyramid import write_box
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.chain import Prepared, apply
 from aiod.flow.steps.resample import rescaled
