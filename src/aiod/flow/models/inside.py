@@ -147,7 +147,7 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
         for name in _for(survey, params):
             if taken is not None and name not in taken:
                 del params[name]
-    answers, told = [], []
+    answers, told, end = [], [], 0
     for item, shape in zip(request["arrays"], map(tuple, request["shapes"]), strict=True):
         # A copy: the model may change its image and keep it, the block is needed for the next.
         image = _array(item).copy()
@@ -157,20 +157,27 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
         del image
         if isinstance(answer, (tuple, list)) and len(answer) == 2:
             answer = resolve(answer[0], answer[1], shape)
-        told.append({"seconds": seconds, "warnings": list(_warned), **_described(answer)})
-        if len(request["arrays"]) > 1 and isinstance(answer, np.ndarray):
-            answer = np.array(answer)  # a copy: the model may write its next answer into this one
-        answers.append(answer)
+        words = {"seconds": seconds, "warnings": list(_warned), **_described(answer)}
+        told.append(words)
         _warned.clear()
-    for words, shape in zip(told, request["shapes"], strict=True):
-        if words["kind"] != "array" or words["shape"] != shape or not words["whole"]:
-            return {"tiles": told, "bytes": 0}  # for the host to judge; there are no labels
-    return {"tiles": told, "bytes": _hand_over(answers)}
+        if words["kind"] == "array" and words["shape"] == list(shape) and words["whole"]:
+            answers.append(_kept(answer, end))
+            end += _aligned(answer)
+    if len(answers) < len(told):
+        return {"tiles": told, "bytes": 0}  # for the host to judge: one is no labels
+    if end <= _room():
+        return {"tiles": told, "bytes": 0}
+    _state["answers"] = [np.array(answer) for answer in answers]  # out of the block, which goes
+    return {"tiles": told, "bytes": end}
 
 
 def _fetch(_: dict[str, Any]) -> dict[str, Any]:
     """Put answers that were too large for the block of before into the block of now."""
-    return {"bytes": _hand_over(_state.pop("answers"))}
+    end = 0
+    for answer in _state.pop("answers"):
+        _kept(answer, end)
+        end += _aligned(answer)
+    return {}
 
 
 def _attach(request: dict[str, Any]) -> dict[str, Any]:
@@ -217,18 +224,24 @@ def _described(answer: Any) -> dict[str, Any]:
     return {"kind": "array", "dtype": str(dtype), "whole": whole, "shape": list(answer.shape)}
 
 
-def _hand_over(answers: list[Any]) -> int:
-    """Put arrays into the block one behind the other; how many bytes it lacks for that, or 0."""
-    offsets = [0]
-    for answer in answers:
-        offsets.append(offsets[-1] + -(-answer.nbytes // _ALIGNED) * _ALIGNED)
-    if "out" not in _blocks or _blocks["out"].size < offsets[-1]:
-        _state["answers"] = answers
-        return offsets[-1]
-    for answer, offset in zip(answers, offsets):  # noqa: B905 -- one more offset than answers
-        dtype = answer.dtype.newbyteorder("=")
-        np.copyto(_array({"shape": answer.shape, "dtype": dtype, "offset": offset}, "out"), answer)
-    return 0
+def _kept(answer: Any, offset: int) -> Any:
+    """An array where the model cannot write its next one: in the block, if there is room for it."""
+    if offset + answer.nbytes > _room():
+        return np.array(answer)
+    dtype = answer.dtype.newbyteorder("=")
+    place = _array({"shape": answer.shape, "dtype": dtype, "offset": offset}, "out")
+    np.copyto(place, answer)
+    return place
+
+
+def _room() -> int:
+    """Bytes in the block for answers."""
+    return int(_blocks["out"].size) if "out" in _blocks else 0
+
+
+def _aligned(answer: Any) -> int:
+    """Bytes that an array takes in a block."""
+    return -(-answer.nbytes // _ALIGNED) * _ALIGNED
 
 
 def resolve(masks: Any, scores: Any, shape: tuple[int, ...]) -> Any:

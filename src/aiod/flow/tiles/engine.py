@@ -25,6 +25,8 @@ _AHEAD = 4
 """Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
 
 _LARGEST_BATCH = 8
+_ROUNDS = 3
+"""Items of `map` are handed out in so many rounds at least, so that all threads end together."""
 _SECONDS_A_TASK = 1.5
 """How long a task for some tiles may take: dask needs 5 ms for each, little beside it."""
 _MOST_A_TASK = 64
@@ -105,7 +107,7 @@ class Engine:
             yield from results
 
     def _batches(self, items: list[T]) -> list[list[T]]:
-        size = min(_LARGEST_BATCH, max(1, len(items) // self._window))
+        size = min(_LARGEST_BATCH, max(1, len(items) // (_ROUNDS * self._threads)))
         return [items[start : start + size] for start in range(0, len(items), size)]
 
     def _ordered(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
