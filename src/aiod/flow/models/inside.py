@@ -241,7 +241,7 @@ def _room() -> int:
 
 def _aligned(answer: Any) -> int:
     """Bytes that an array takes in a block."""
-    return -(-answer.nbytes // _ALIGNED) * _ALIGNED
+    return -(-int(answer.nbytes) // _ALIGNED) * _ALIGNED
 
 
 def resolve(masks: Any, scores: Any, shape: tuple[int, ...]) -> Any:
