@@ -14,7 +14,7 @@ from skimage.measure import label
 from skimage.segmentation import find_boundaries, relabel_sequential
 
 from aiod.flow.source import Box, Pixels
-from aiod.flow.tiles.stitch import Union, compact, join, match, number
+from aiod.flow.tiles.stitch import compact, join, match, number
 from aiod.flow.tiling import Plan
 
 Labels = NDArray[np.int64]
@@ -339,12 +339,3 @@ def test_only_objects_that_reach_into_the_core_are_numbered() -> None:
     labels, count = compact(view, Box((0, 2), (2, 4)))
     assert count == 2
     assert labels.tolist() == [[0, 0, 1, 1], [0, 0, 1, 2]]
-
-
-def test_a_union_knows_only_what_it_was_told() -> None:
-    union = Union()
-    union.join((3, 1), (1, 1))
-    union.join((2, 5), (3, 1))
-    assert union.find((2, 5)) == (1, 1)
-    assert union.find((7, 7)) == (7, 7)
-    assert union.merged() == {(3, 1): (1, 1), (2, 5): (1, 1)}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aiod.flow.source import Pixels
 from aiod.flow.tiles.job import Frames, Job
-from aiod.flow.tiles.stitch import Numbering, Union, mutual_best
+from aiod.flow.tiles.stitch import Numbering, Pairs, mutual_best, number
 
 Map = Callable[..., Iterable[Any]]
 
@@ -27,20 +27,11 @@ def link_planes(job: Job, frames: Frames, numbering: Numbering, *, mapper: Map =
 
     Host memory is bounded by the number of objects. The image's loop axes must hold Z.
     """
-    union = Union()
-    for one, other in _neighbours(frames):
-        overlaps = partial(_overlaps, job, numbering, (one, other))
-        for a, b in _linked(list(mapper(overlaps, range(len(job.plan))))):
-            union.join((0, a), (0, b))
-    keep = np.ones(numbering.total + 1, np.int64)
-    keep[0] = 0
-    merged = union.merged()
-    gone = np.array([label for _, label in merged], np.int64)
-    keep[gone] = 0
-    table = np.cumsum(keep)
-    table[0] = 0
-    table[gone] = table[np.array([label for _, label in merged.values()], np.int64)]
-    return table.astype(numbering.dtype)
+    pairs = [
+        _linked(list(mapper(partial(_overlaps, job, numbering, two), range(len(job.plan)))))
+        for two in _neighbours(frames)
+    ]
+    return number([numbering.total], [(0, 0, each) for each in pairs]).table(0)
 
 
 def _neighbours(frames: Frames) -> Iterable[tuple[int, int]]:
@@ -60,9 +51,9 @@ def _overlaps(
     for frame in frames:
         core = job.plan[tile].core
         view = np.zeros(core.shape, np.int64)
-        number = frame * len(job.plan) + tile
-        if numbering.counts[number]:
-            table = numbering.table(number)
+        place = frame * len(job.plan) + tile
+        if numbering.count(place):
+            table = numbering.table(place)
             labels = job.store.labels(frame, tile)[job.plan[tile].inner.slices]
             view = table[labels].astype(np.int64)
         views.append(view)
@@ -73,11 +64,11 @@ def _overlaps(
     return np.vstack([rows, counts]), sizes[0], sizes[1]
 
 
-def _linked(parts: Sequence[tuple[NDArray[np.int64], ...]]) -> list[tuple[int, int]]:
+def _linked(parts: Sequence[tuple[NDArray[np.int64], ...]]) -> Pairs:
     """Pairs of objects of two planes that are one, from what all tiles counted."""
     rows = np.concatenate([part[0] for part in parts], axis=1)
     if not rows.size:
-        return []
+        return np.empty((0, 2), np.int64)
     pairs, places = np.unique(rows[:2], axis=1, return_inverse=True)
     common = np.bincount(places.ravel(), rows[2]).astype(np.int64)
     names, indices, totals = [], [], []
@@ -88,6 +79,4 @@ def _linked(parts: Sequence[tuple[NDArray[np.int64], ...]]) -> list[tuple[int, i
         totals.append(np.bincount(where.ravel(), sizes[1]).astype(np.int64))
         indices.append(np.searchsorted(labels, pairs[side]))
     best = mutual_best(indices[0], indices[1], common, totals[0], totals[1])
-    return list(
-        zip(names[0][indices[0][best]].tolist(), names[1][indices[1][best]].tolist(), strict=True)
-    )
+    return np.stack([names[side][indices[side][best]] for side in (0, 1)], axis=1)

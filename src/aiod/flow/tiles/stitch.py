@@ -15,7 +15,7 @@ Host memory grows with the number of objects at seams, not with that of all obje
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,6 @@ _NOISE = 0.05
 """What an outline may lie elsewhere in another view, as a part of the smaller of two things."""
 _FEW = 4
 """Up to so many numbers for each pixel they are counted in a table, past that by sorting."""
-
-Node = tuple[int, int]
-"""An object as one tile knows it: the tile's number and the label there."""
 
 
 def shared_strip(one: Tile, other: Tile, plan: Plan) -> Box:
@@ -163,64 +160,61 @@ def mutual_best(
     return matching
 
 
-class Union:
-    """Which nodes are one: a union-find that knows only the nodes it was told of.
+def merged(pairs: Pairs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Nodes that are one with smaller ones, in rising order, and the smallest of each one's set.
 
-    The representative of a set is its smallest node, whatever the order of joining.
+    A row of `pairs` says that two nodes are one; so are those that a chain of rows connects.
+
+    >>> merged(np.array([[2, 5], [7, 5], [3, 4]]))
+    (array([4, 5, 7]), array([3, 2, 2]))
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def __init__(self) -> None:
-        self._parent: dict[Node, Node] = {}
-
-    def join(self, one: Node, other: Node) -> None:
-        """Say that two nodes are one object."""
-        low, high = sorted((self.find(one), self.find(other)))
-        self._parent[high] = low
-        self._parent.setdefault(low, low)
-
-    def find(self, node: Node) -> Node:
-        """The representative of a node's set."""
-        root = node
-        while (parent := self._parent.get(root, root)) != root:
-            root = parent
-        while (parent := self._parent.get(node, node)) != root:  # shorten the way for the next
-            self._parent[node] = root
-            node = parent
-        return root
-
-    def merged(self) -> dict[Node, Node]:
-        """Every node that is not its own representative -> its representative."""
-        found = ((node, self.find(node)) for node in list(self._parent))
-        return {node: root for node, root in found if node != root}
+    nodes, ends = np.unique(pairs, return_inverse=True)
+    edges = ends.reshape(-1, 2).T
+    graph = coo_array((np.ones(edges.shape[1], bool), edges), shape=(nodes.size, nodes.size))
+    sets = connected_components(graph, directed=False)[1]
+    smallest = nodes[np.unique(sets, return_index=True)[1][sets]]  # nodes are in rising order
+    gone = smallest != nodes
+    return nodes[gone], smallest[gone]
 
 
 @dataclass(frozen=True, slots=True)
 class Numbering:
     """From each tile's own labels to 1…`total` over the image, without gaps.
 
-    `bases[i]` is the last number given before tile i. `merged[i]` holds, for the labels of tile i
-    that an earlier tile has numbered, the labels in rising order and their numbers.
+    The labels of all tiles in a row are nodes, those of tile i from `starts[i]` + 1 to
+    `starts[i + 1]`. `gone` holds, in rising order, the nodes that are one with a smaller node, and
+    `becomes` their numbers; the others are numbered by the way.
     """
 
-    counts: tuple[int, ...]
-    bases: tuple[int, ...]
-    merged: Mapping[int, tuple[NDArray[np.int64], NDArray[np.int64]]]
-    total: int
+    starts: NDArray[np.int64]
+    gone: NDArray[np.int64]
+    becomes: NDArray[np.int64]
+
+    @property
+    def total(self) -> int:
+        return int(self.starts[-1]) - len(self.gone)
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
         """uint32, or uint64 where that is too small."""
         return np.dtype(np.uint32 if self.total < 2**32 else np.uint64)
 
+    def count(self, tile: int) -> int:
+        """How many labels a tile has."""
+        return int(self.starts[tile + 1] - self.starts[tile])
+
     def table(self, tile: int) -> Pixels:
         """The lookup table of a tile: image label for each of its labels, 0 for 0."""
-        fresh = np.ones(self.counts[tile] + 1, np.int64)
-        fresh[0] = 0
-        labels, numbers = self.merged.get(tile, (_NONE, _NONE))
-        fresh[labels] = 0
-        table = np.cumsum(fresh) + self.bases[tile]
+        start, stop = self.starts[tile : tile + 2]
+        nodes = np.arange(start, stop + 1)
+        first, last = np.searchsorted(self.gone, [start + 1, stop + 1])
+        here = self.gone[first:last]
+        table: Pixels = nodes - first - np.searchsorted(here, nodes)
+        table[here - start] = self.becomes[first:last]
         table[0] = 0
-        table[labels] = numbers
         return table.astype(self.dtype)
 
 
@@ -231,29 +225,10 @@ def number(counts: Sequence[int], joins: Iterable[tuple[int, int, Pairs]]) -> Nu
     labels that are one object. The result does not depend on the order of `joins`: an object is
     numbered by its first tile, and there by its label.
     """
-    union = Union()
-    for one, other, pairs in joins:
-        for a, b in pairs.tolist():
-            union.join((one, a), (other, b))
-    later: dict[int, list[tuple[int, Node]]] = {}
-    for (tile, label), root in union.merged().items():
-        later.setdefault(tile, []).append((label, root))
-    bases: list[int] = []
-    gone: dict[int, NDArray[np.int64]] = {}
-    merged: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
-    total = 0
-    for tile, count in enumerate(counts):
-        bases.append(total)
-        rows = sorted(later.get(tile, ()))
-        if rows:
-            labels = gone[tile] = np.array([label for label, _ in rows], np.int64)
-            numbers = [
-                bases[first] + label - int(np.searchsorted(gone.get(first, _NONE), label))
-                for _, (first, label) in rows
-            ]
-            merged[tile] = (labels, np.array(numbers, np.int64))
-        total += count - len(rows)
-    return Numbering(tuple(counts), tuple(bases), merged, total)
+    starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+    rows = [pairs + starts[[one, other]] for one, other, pairs in joins if pairs.size]
+    gone, smallest = merged(np.concatenate(rows) if rows else _NO_PAIRS)
+    return Numbering(starts, gone, smallest - np.searchsorted(gone, smallest))
 
 
 def join(plan: Plan, views: Sequence[Pixels]) -> tuple[Pixels, int]:
