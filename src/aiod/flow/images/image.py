@@ -21,7 +21,7 @@ from aiod.flow.images.readers import read_raw
 from aiod.flow.source import AXES, Box, Pixels, Source
 from aiod.words import counted, printable, shown
 
-__all__ = ["Image", "ImageError", "check_axes", "open_image", "without_nan"]
+__all__ = ["Image", "ImageError", "check_axes", "open_image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def open_image(
     `axes` names the image's own axes in their order, with letters of TCZYX and S for the samples of
     a colour pixel, and replaces what its metadata say; axes of one pixel may be left out.
     `pixel_size` (axis -> micrometres) likewise, axis by axis. A known `fingerprint` saves taking it
-    again. Booleans become uint8; NaN are kept (see without_nan).
+    again. Booleans become uint8; NaN are kept.
 
     Raises ImageError, now or when a damaged part is read; UsageError for axes that are none.
     """
@@ -125,18 +125,6 @@ def check_axes(text: str) -> str:
             hint="for example --axes ZYX for a stack, CYX for channels, TYX for a film",
         )
     return axes
-
-
-def without_nan(pixels: Pixels, value: float = 0.0) -> tuple[Pixels, int]:
-    """Pixels with `value` where they were NaN or infinite, and how many those were.
-
-    The same array, not a copy, where there are none.
-    """
-    if pixels.dtype.kind != "f":
-        return pixels, 0
-    bad = ~np.isfinite(pixels)
-    count = int(np.count_nonzero(bad))
-    return (np.where(bad, pixels.dtype.type(value), pixels), count) if count else (pixels, 0)
 
 
 def _size(raw: Raw, axes: str | None = None) -> str:
