@@ -167,24 +167,14 @@ def _short_ids(registry: Registry, models: Sequence[Model]) -> list[tuple[str, M
     ]
 
 
-def _held(model: Model) -> bool:
-    """Whether a location is on a disk or in the cache."""
-    from aiod.registry.cache import slot_for
-    from aiod.registry.locations import why_unreachable
-
-    return any(
-        slot_for(model.family, place.url).record() if place.url else not why_unreachable(place)
-        for place in model.locations
-    )
-
-
 def _standing(model: Model, reason: str | None) -> str:
+    from aiod.registry.pull import is_here
     from aiod.registry.settings import offline
 
     notes = [model.status] if model.status in ("experimental", "deprecated") else []
     if reason:
         notes.append("not reachable")
-    elif offline() and model.needs_weights and not _held(model):
+    elif offline() and not is_here(model):
         notes.append("not on this machine")
     return f"({', '.join(notes)}) {model.description}" if notes else model.description
 
@@ -235,6 +225,7 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
         reason = str(item["unreachable_because"] or "").removeprefix(f"{item['location']}: ")
         unreachable = f" - not reachable: {reason}" if reason else ""
         weights.append(f"{item['location']}{size} [{item['layer']}]{unreachable}")
+    card, verified = metadata.get("card") or {}, metadata.get("verified")
     people = [author["name"] for author in metadata.get("authors") or []]
     return {
         "Axes": model.axes,
@@ -249,6 +240,10 @@ def _facts(registry: Registry, model: Model, details: dict[str, Any]) -> dict[st
         if model.needs_weights
         else None,
         "Weights": weights if model.needs_weights else "none needed",
+        "Trained on": card.get("training_data"),
+        "Performance": card.get("performance"),
+        "Not for": card.get("not_for"),
+        "Verified": f"{verified['by']}: {verified['how']}" if verified else None,
         "Authors": ", ".join(people),
         "Keywords": ", ".join(metadata.get("keywords") or []),
         "Home page": metadata.get("url"),

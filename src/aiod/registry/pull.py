@@ -101,6 +101,26 @@ def pull(
     )
 
 
+def is_here(model: Model) -> bool:
+    """Whether a model can be run without a network: it needs no weights, or has them here."""
+    return not model.needs_weights or any(
+        slot_for(model.family, place.url).record() if place.url else not why_unreachable(place)
+        for place in model.locations
+    )
+
+
+def fetch(place: Place, family: str, *, progress: Progress = silent) -> Path:
+    """A file that a manifest names, such as the input of a test, on this machine.
+
+    Raises LocationError and CacheError.
+    """
+    how = _How(family, progress, accept_changed=False, seconds=READ_SECONDS)
+    try:
+        return _file(place, None, None, how)[0]
+    except (DownloadError, LocationError) as error:
+        raise LocationError(f"{place} cannot be had: {error.what}") from error
+
+
 def _bring(model: Model, location: WeightsLocation, how: _How) -> Weights:
     file, record, fresh = _file(location.weights, location.sha256, location.size, how)
     config = None

@@ -14,6 +14,7 @@ from aiod.registry.canonical import as_json
 from aiod.registry.forms import VERSION_NAME
 from aiod.registry.schema import (
     Author,
+    Card,
     License,
     LocationEntry,
     Manifest,
@@ -24,6 +25,7 @@ from aiod.registry.schema import (
     Publication,
     Status,
     TaskEntry,
+    Verified,
     Version,
 )
 from aiod.registry.shape import example_of
@@ -41,6 +43,8 @@ _ORDER: tuple[tuple[str, type[BaseModel]], ...] = (
     ("Licence", License),
     ("Status", Status),
     ("Pixel size", PixelSize),
+    ("Card", Card),
+    ("Verified", Verified),
     ("Test", ModelTest),
 )
 

@@ -216,6 +216,56 @@ class ModelTest(Strict):
     ] = None
 
 
+class Card(Strict):
+    """What a model learned from, how well it does, and what it is not for."""
+
+    training_data: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="What it was trained on, and where that can be had.",
+            examples=["400 drawn images and 30 of cultured cells."],
+        ),
+    ] = None
+    performance: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="How well it does, on which images, and how that was measured.",
+            examples=["F1 0.90 at IoU 0.5 on 15 unseen images."],
+        ),
+    ] = None
+    not_for: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="Images and questions that it is not for.",
+            examples=["Stained tissue, where nuclei are dark."],
+        ),
+    ] = None
+
+
+class Verified(Strict):
+    """What the people who keep this registry saw the model do."""
+
+    by: Annotated[
+        Literal["real weights", "own weights", "contract only"],
+        Field(
+            description="real weights: those that the locations name; own weights: trained or "
+            "initialised in a test; contract only: the calls, not the network.",
+            examples=["own weights"],
+        ),
+    ]
+    how: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="What was run, on what, and why no more than that.",
+            examples=["Trained on drawn cells in `make test-models`, on a CPU."],
+        ),
+    ]
+
+
 class Metadata(Strict):
     """Who made the model, what it is for, how to cite it, what it expects.
 
@@ -282,6 +332,29 @@ class Metadata(Strict):
             description="Pixels around a tile that the model must see for the tile to come out "
             "right; one number, or one for each spatial axis in the order of `axes`.",
         ),
+    ] = None
+    rescale: Annotated[
+        Literal["always", "asked"] | None,
+        Field(
+            examples=["always"],
+            description="always: images are brought to `pixel_size` before the model sees them, "
+            "or to `object_diameter` where the user gives a `diameter`, which is then not passed "
+            "to the runner; asked (as without it): only with --rescale.",
+        ),
+    ] = None
+    link_z: Annotated[
+        bool | None,
+        Field(
+            examples=[True],
+            description="true: where the model takes planes and gets a stack, what overlaps from "
+            "plane to plane is one object, without --link-z too.",
+        ),
+    ] = None
+    card: Annotated[
+        Card | None, Field(description="Training data, performance, what it is not for.")
+    ] = None
+    verified: Annotated[
+        Verified | None, Field(description="What of it was seen to work, and how.")
     ] = None
     test: Annotated[ModelTest | None, Field(description="An input with its expected result.")] = (
         None
