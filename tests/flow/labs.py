@@ -61,14 +61,18 @@ def lab(_cache: Path, _nothing_left: None, tmp_path: Path, monkeypatch: pytest.M
             "stack": version("ZYX"),
             "half": version("YX", pixel_size={"value": 0.5, "unit": "micrometer"}),
             "classes": version("YX", output="semantic"),
+            "zoomed": version("YX", rescale="always", object_diameter=10, link_z=True),
         },
         "params": [
-            {
-                "name": name,
-                "value": VALUES.get(name, ""),
-                "tooltip": "What the toy is told.",
-            }
-            for name in NAMES
+            {"name": "diameter", "value": None, "dtype": "float"},
+            *(
+                {
+                    "name": name,
+                    "value": VALUES.get(name, ""),
+                    "tooltip": "What the toy is told.",
+                }
+                for name in NAMES
+            ),
         ],
     }
     (folder / "manifests" / "toy.json").write_text(json.dumps(manifest))

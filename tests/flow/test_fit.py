@@ -145,6 +145,43 @@ def test_another_pixel_size_is_told_and_mended_by_rescaling(tmp_path: Path) -> N
     assert check_fit(image, "ZYX", each, rescale=True).factors == {"Z": 0.5, "Y": 0.5, "X": 1.0}
 
 
+ALWAYS = {
+    "rescale": "always",
+    "pixel_size": {"value": 0.5, "unit": "micrometer"},
+    "object_diameter": 24,
+}
+
+
+def test_a_model_may_always_want_its_own_pixel_size(tmp_path: Path) -> None:
+    image, always = picture(tmp_path, "ZYX", **SIZE), says(**ALWAYS)
+    fit = check_fit(image, "YX", always, link_z=True)
+    assert fit.factors == {"Y": 0.5, "X": 0.5}
+    assert "the model sees the image at its own 0.5 × 0.5 µm" in " ".join(fit.notes)
+    plain = check_fit(image, "YX", always, rescale=False, link_z=True)
+    assert plain.factors == {}
+    assert "--rescale brings" in " ".join(plain.notes)
+
+
+def test_a_diameter_zooms_to_the_diameter_that_the_model_knows(tmp_path: Path) -> None:
+    """Whatever the pixel size says: who gives a diameter has looked."""
+    image, always = picture(tmp_path, "ZYX", **SIZE), says(**ALWAYS)
+    fit = check_fit(image, "YX", always, diameter=48, link_z=True)
+    assert (fit.factors, fit.notes) == ({"Y": 0.5, "X": 0.5}, ())
+    assert check_fit(image, "YX", always, diameter=26, link_z=True).factors == {}
+    with pytest.raises(FitError, match="--no-rescale forbids it"):
+        check_fit(image, "YX", always, diameter=48, rescale=False)
+
+
+def test_an_unknown_pixel_size_is_told_where_it_would_decide(tmp_path: Path) -> None:
+    fit = check_fit(picture(tmp_path, "YX"), "YX", says(**ALWAYS))
+    assert fit.factors == {}
+    (note,) = fit.notes
+    for words in ("taken as it is", "--pixel-size 0.5,0.5", "--param diameter=24"):
+        assert words in note
+    with pytest.raises(FitError, match=r"--pixel-size 0\.5,0\.5"):
+        check_fit(picture(tmp_path, "YX"), "YX", says(**ALWAYS), rescale=True)
+
+
 def test_nearly_the_same_pixel_size_is_the_same(tmp_path: Path) -> None:
     image = picture(tmp_path, "YX", **SIZE)
     fit = check_fit(

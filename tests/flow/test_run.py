@@ -414,6 +414,32 @@ def test_masks_come_back_at_full_size_after_rescaling(
     assert any("--rescale" in warning for warning in plain.record.images[0].warnings)
 
 
+def test_a_diameter_zooms_where_the_model_wants_it_and_is_not_passed_on(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    path, image = picture
+    done = go("zoomed", path, params={"diameter": 20})
+    (made,) = done.record.images
+    assert made.plan is not None
+    assert (made.plan.shape, made.plan.halo) == ((75, 65), (6, 6))
+    assert ((labels_of(done) > 0) == (image > 100)).mean() > 0.95
+    assert done.record.parameters.given == {"diameter": 20.0}
+    assert go("zoomed", path, out="plain").record.images[0].objects == pieces(image).max()
+
+
+def test_planes_are_linked_where_the_model_says_so_unless_the_user_does_not_want_it(
+    go: Callable[..., Done], tmp_path: Path
+) -> None:
+    stack = np.repeat(blobs((1, 60, 70)), 4, axis=0)
+    path = save(tmp_path / "stack.ome.tif", stack, "ZYX")
+    count = pieces(stack[0]).max()
+    linked, apart = go("zoomed", path), go("zoomed", path, out="apart", link_z=False)
+    assert linked.record.images[0].objects == count
+    assert apart.record.images[0].objects == 4 * count
+    assert go("plane", path, out="plane").record.images[0].objects == 4 * count
+    assert not any("--link-z" in note for note in linked.record.images[0].warnings)
+
+
 def test_sets_of_steps_give_a_result_each(
     go: Callable[..., Done], picture: tuple[Path, Image]
 ) -> None:

@@ -47,9 +47,15 @@ STOPPED = 130
     "--pixel-size", metavar="MICROMETRES", help="0.325, or one number an axis: 2,0.325,0.325."
 )
 @click.option(
-    "--rescale", is_flag=True, help="Resample to the pixel size the model was trained on."
+    "--rescale/--no-rescale",
+    default=None,
+    help="Resample to the pixel size the model was trained on; else as the model says.",
 )
-@click.option("--link-z", is_flag=True, help="Join the planes of a stack that a 2D model did.")
+@click.option(
+    "--link-z/--no-link-z",
+    default=None,
+    help="Join the planes of a stack that a 2D model did; else as the model says.",
+)
 @click.option(
     "--tile", metavar="PIXELS", help="Size of a piece done at a time: 512, or one number an axis."
 )

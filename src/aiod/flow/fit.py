@@ -38,7 +38,7 @@ class Fit:
     (YX or ZYX); `loops` the image's axes that the model does not know, run through one by one.
     `channels` are indices into the image's, None where it has no such axis; `gray` mixes red,
     green and blue into one. `factors` (axis -> how many model pixels each image pixel becomes) are
-    empty unless the image is resampled to the model's pixel size.
+    empty unless the image is resampled to the model's pixel size or object diameter.
     """
 
     axes: str
@@ -56,13 +56,16 @@ def check_fit(
     metadata: Metadata,
     *,
     channels: Sequence[str] = (),
-    rescale: bool = False,
+    rescale: bool | None = None,
+    diameter: float | None = None,
     link_z: bool = False,
 ) -> Fit:
     """How `image` is read for a model with these `axes` and `metadata`.
 
     `channels` are names or numbers counted from 1, in the order in which the model gets them;
-    `rescale` resamples to the model's pixel size. Raises FitError with every misfit.
+    `rescale` resamples to the model's pixel size, `diameter` (pixels of the image) to its object
+    diameter; None leaves it to the model whether anything is done. Raises FitError with every
+    misfit.
     """
     source = image.source
     name = image.path.name
@@ -78,7 +81,8 @@ def check_fit(
     ]
     loops = "".join(axis for axis in source.axes if axis not in axes and axis != "C")
     picked, gray = _pick(image, "C" in axes, channels, misfits)
-    factors = _factors(source, axes, metadata, rescale, misfits, notes)
+    wanted = _Zoom(rescale, diameter, always=metadata.rescale == "always")
+    factors = _factors(source, axes, metadata, wanted, misfits, notes)
     if "Z" in loops and source.sizes["Z"] > 1 and not link_z:
         planes = counted(source.sizes["Z"], "plane")
         notes.append(
@@ -199,18 +203,39 @@ def _channels(image: Image, count: int) -> str:
     return counted(count, "channel")
 
 
+@dataclass(frozen=True, slots=True)
+class _Zoom:
+    """What is asked of the size of an image: by the user (None where nothing), by the model."""
+
+    rescale: bool | None
+    diameter: float | None
+    always: bool
+
+    @property
+    def wanted(self) -> bool:
+        return self.always if self.rescale is None else self.rescale
+
+
 def _factors(
     source: Source,
     axes: str,
     metadata: Metadata,
-    rescale: bool,
+    zoom: _Zoom,
     misfits: list[str],
     notes: list[str],
 ) -> dict[str, float]:
     """How many model pixels each image pixel is along Z, Y and X, where that is to be changed."""
     spatial = [axis for axis in "ZYX" if axis in axes]
+    if zoom.diameter and metadata.object_diameter:
+        if not zoom.wanted:
+            misfits.append(
+                "--param diameter zooms the image for this model, and --no-rescale forbids it. "
+                "Leave one of the two out"
+            )
+        factors = dict.fromkeys(spatial, metadata.object_diameter / zoom.diameter)
+        return _unless_near(factors)
     if metadata.pixel_size is None:
-        if rescale:
+        if zoom.rescale:
             misfits.append(
                 "--rescale: the model states no pixel size. "
                 "Leave it out, or shrink the image with --pre downsample:factor=2"
@@ -220,23 +245,35 @@ def _factors(
     words = " × ".join(f"{wanted[axis]:g}" for axis in spatial)
     missing = [axis for axis in spatial if not source.pixel_size.get(axis)]
     if missing:
-        if rescale:
-            misfits.append(
-                f"--rescale: the pixel size of the image along {listing(missing, 'and')} "
-                f"is not known. Give it in micrometres: --pixel-size {words.replace(' × ', ',')}"
+        where = f"the pixel size of the image along {listing(missing, 'and')} is not known"
+        give = f"--pixel-size {words.replace(' × ', ',')}"
+        if zoom.rescale:
+            misfits.append(f"--rescale: {where}. Give it in micrometres: {give}")
+        elif zoom.wanted:
+            diameter = metadata.object_diameter
+            or_so = f", or --param diameter={diameter:g}" if diameter else ""
+            notes.append(
+                f"T{where[1:]}: the image is taken as it is. Where objects are much smaller or "
+                f"larger than the model's{f' {diameter:g} pixels' if diameter else ''}, say so: "
+                f"{give}{or_so}, with your numbers."
             )
         return {}
-    factors = {axis: source.pixel_size[axis] / wanted[axis] for axis in spatial}
-    if all(1 / NEAR <= factor <= NEAR for factor in factors.values()):
-        return {}
-    if rescale:
-        return factors
+    factors = _unless_near({axis: source.pixel_size[axis] / wanted[axis] for axis in spatial})
     own = " × ".join(f"{source.pixel_size[axis]:g}" for axis in spatial)
-    notes.append(
-        f"Pixels are {own} µm, the model was trained on {words} µm: "
-        "--rescale brings the image to that size and the masks back."
-    )
-    return {}
+    if factors and not zoom.wanted:
+        notes.append(
+            f"Pixels are {own} µm, the model was trained on {words} µm: "
+            "--rescale brings the image to that size and the masks back."
+        )
+    elif factors and zoom.rescale is None:
+        notes.append(f"Pixels are {own} µm: the model sees the image at its own {words} µm.")
+    return factors if zoom.wanted else {}
+
+
+def _unless_near(factors: dict[str, float]) -> dict[str, float]:
+    """The factors, none where all of them are near 1."""
+    near = all(1 / NEAR <= factor <= NEAR for factor in factors.values())
+    return {} if near else factors
 
 
 def model_pixel_size(size: PixelSize, axes: Sequence[str]) -> dict[str, float]:

@@ -211,6 +211,9 @@ class ImageRecord(Strict):
     ] = None
     seconds: Annotated[Seconds | None, Field(description="How long it took.")] = None
     predict_seconds: Annotated[Seconds | None, Field(description="Inside the model.")] = None
+    memory: Annotated[
+        Count | None, Field(description="Bytes that a process of the model had at most.")
+    ] = None
     warnings: Annotated[tuple[Text, ...], Field(description="What to know of it.")] = ()
 
 

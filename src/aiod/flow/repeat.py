@@ -50,8 +50,8 @@ def request_of(record: RunRecord, *, out: Path | None = None) -> Request:
         axes=_text(options.get("axes")),
         pixel_size=options.get("pixel_size"),  # type: ignore[arg-type]  # as options_of wrote it
         channels=tuple(options.get("channels") or ()),  # type: ignore[arg-type]
-        rescale=bool(options.get("rescale")),
-        link_z=bool(options.get("link_z")),
+        rescale=_flag(options.get("rescale")),
+        link_z=_flag(options.get("link_z")),
         tile=_sizes(options.get("tile")),
         halo=_sizes(options.get("halo")),
         exports=sorted({key for image in record.images for key in image.outputs} & set(EXPORTS)),
@@ -169,6 +169,10 @@ def _calls(steps: SetRecord, when: Literal["before", "after"]) -> tuple[StepReco
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def _flag(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _sizes(value: Any) -> tuple[int, ...] | None:

@@ -30,6 +30,7 @@ from aiod.flow.tiles.layout import plan_for
 from aiod.flow.tiling import Plan
 from aiod.registry import Model, Registry
 from aiod.registry.defaults import default_models
+from aiod.registry.parameter_rules import HOST_DIAMETER
 from aiod.registry.runners import read_runner
 from aiod.registry.schema import Metadata
 from aiod.words import listing
@@ -47,6 +48,7 @@ class Request:
 
     `model` is an id, or None for the default model of `task`. `before` and `after` are steps as
     they are typed; a `NAME=` in front puts a step into a set of that name. `params` may be text.
+    `rescale` and `link_z` are as the model's manifest says where they are None.
     """
 
     model: str | None = None
@@ -61,8 +63,8 @@ class Request:
     axes: str | None = None
     pixel_size: Mapping[str, float] | None = None
     channels: Sequence[str] = ()
-    rescale: bool = False
-    link_z: bool = False
+    rescale: bool | None = None
+    link_z: bool | None = None
     tile: tuple[int, ...] | None = None
     halo: tuple[int, ...] | None = None
     exports: Sequence[str] = ()
@@ -102,6 +104,28 @@ class Settled:
     profile: Profile
     surveys: bool
     notes: tuple[str, ...]
+
+    @property
+    def passed(self) -> dict[str, Any]:
+        """The arguments that the runner gets: all but the diameter that the host zooms by."""
+        arguments = self.arguments.all
+        if self.metadata.rescale == "always":
+            arguments.pop(HOST_DIAMETER, None)
+        return arguments
+
+    @property
+    def diameter(self) -> float | None:
+        """The diameter that the image is zoomed by, None where it is not."""
+        given = self.arguments.all.get(HOST_DIAMETER)
+        if self.metadata.rescale == "always" and isinstance(given, int | float) and given > 0:
+            return float(given)
+        return None
+
+    @property
+    def link_z(self) -> bool:
+        """Whether what overlaps from plane to plane is one object, where the model takes planes."""
+        asked = self.request.link_z
+        return bool(self.metadata.link_z) if asked is None else asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +219,7 @@ def plan_of(settled: Settled, ready: Ready, steps: StepSet) -> Plan:
         tuple(source.sizes[axis] for axis in ready.fit.spatial),
         ready.fit.spatial,
         settled.metadata,
-        settled.arguments.all,
+        settled.passed,
         tile=request.tile,
         halo=request.halo,
     )
@@ -293,7 +317,8 @@ def _ready(settled: Settled, sample: Sample) -> Ready:
         settled.metadata,
         channels=sample.channels or tuple(request.channels),
         rescale=request.rescale,
-        link_z=request.link_z,
+        diameter=settled.diameter,
+        link_z=settled.link_z,
     )
     known = tuple(sorted(size.items())) if size else None
     opening = Opening(sample.path, image.fingerprint, axes, known)

@@ -89,7 +89,7 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         ready,
         running.folder,
         settled.request.exports,
-        planes_apart="Z" in ready.fit.loops and not settled.request.link_z,
+        planes_apart="Z" in ready.fit.loops and not settled.link_z,
         mapper=running.engine.map,
     )
     _keep(running, ready, steps, record)
@@ -194,6 +194,7 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
         objects=made.objects,
         certificate=made.certificate,
         predict_seconds=round(sum(tile.block.seconds for tile in tiles.values()), 3),
+        memory=max((tile.block.memory for tile in tiles.values()), default=0) or None,
         warnings=tuple(dict.fromkeys(warnings)),
     )
 
@@ -216,7 +217,7 @@ def _job(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
         plan=plan_of(settled, ready, steps),
         kind=settled.kind,
         worker=running.worker,
-        params=settled.arguments.all,
+        params=settled.passed,
         survey={},
         folder=work / _TILES,
         attempts=settled.profile.attempts,
@@ -271,7 +272,7 @@ def _labels(
     image = ready.image.source
     axes = image.axes.replace("C", "")
     shape = tuple(image.sizes[axis] for axis in axes)
-    spatial = "ZYX" if settled.request.link_z and "Z" in axes else ready.fit.spatial
+    spatial = "ZYX" if settled.link_z and "Z" in axes else ready.fit.spatial
     block = dict(zip(ready.fit.spatial, written_blocks(job.plan).tile, strict=True))
     direct = _is_direct(job, ready, steps)
     # Several threads write: no chunk may belong to two blocks, nor to two frames.
@@ -295,7 +296,7 @@ def _labels(
 
     scratch = job.folder.parent / _SCRATCH
     store = final if direct else temporary_array(scratch, "joined", block, axes)
-    joined = join_tiles(job, tiles, store, link_z=settled.request.link_z, mapper=mapper)
+    joined = join_tiles(job, tiles, store, link_z=settled.link_z, mapper=mapper)
     certificate = None
     if settled.request.certify:
         certificate = _certificate(running, job, joined.labels)

@@ -17,6 +17,9 @@ from aiod.words import family_slug, listing, nearest, shown
 # Keywords of `predict` and `load` that the host itself passes.
 HOST_ARGUMENTS = frozenset({"model", "image", "axes", "weights", "config", "device", "statistics"})
 
+# The parameter that the host zooms by, where a manifest says `"rescale": "always"`.
+HOST_DIAMETER = "diameter"
+
 _RESERVED = HOST_ARGUMENTS.union(keyword.kwlist)
 
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -16,7 +16,7 @@ from aiod.registry.entries import unreadable
 from aiod.registry.explain import Source, explain
 from aiod.registry.layers import DEFAULTS_FILE, NO_MANIFESTS, SHIPPED, Layer
 from aiod.registry.manifest import read_document
-from aiod.registry.parameter_rules import argument_of
+from aiod.registry.parameter_rules import HOST_DIAMETER, argument_of
 from aiod.registry.problems import Problem, Severity
 from aiod.registry.rules import short_name_of
 from aiod.registry.runners import Runner, read_runner
@@ -240,6 +240,8 @@ def _compare(source: Source, runner: Runner, inherited: set[str]) -> Iterator[Pr
     for path, parameter in _parameters(source.read.value):
         argument = argument_of(parameter)
         set_by_manifest.add(argument)
+        if argument == HOST_DIAMETER and _is_rescaled(source.read.value):
+            continue
         if runner.refuses(argument):
             at = "arg_name" if "arg_name" in parameter else "name"
             yield source.problem(
@@ -267,6 +269,18 @@ def _compare(source: Source, runner: Runner, inherited: set[str]) -> Iterator[Pr
                 None,
                 text,
             )
+
+
+def _is_rescaled(document: dict[str, Any]) -> bool:
+    """Whether a manifest has the host zoom the image by the diameter."""
+    versions = document.get("versions")
+    blocks = [document, *(versions.values() if isinstance(versions, dict) else ())]
+    return any(
+        isinstance(block, dict)
+        and isinstance(told := block.get("metadata"), dict)
+        and told.get("rescale") == "always"
+        for block in blocks
+    )
 
 
 def _parameters(document: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:

@@ -126,7 +126,7 @@ def _survey(request: dict[str, Any]) -> dict[str, Any]:
         return {"found": {}}
     arrays = [_array(item).copy() for item in request["arrays"]]
     statistics = [{"values": arrays[i], "counts": arrays[i + 1]} for i in range(0, len(arrays), 2)]
-    found = survey(statistics, **_for(survey, request["params"]))
+    found = survey(statistics, **_for(survey, {**request["params"], "model": _state["model"]}))
     if found is None:
         return {"found": {}}
     if not isinstance(found, dict):
@@ -163,12 +163,11 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
         if words["kind"] == "array" and words["shape"] == list(shape) and words["whole"]:
             answers.append(_kept(answer, end))
             end += _aligned(answer)
-    if len(answers) < len(told):
-        return {"tiles": told, "bytes": 0}  # for the host to judge: one is no labels
-    if end <= _room():
-        return {"tiles": told, "bytes": 0}
+    found = {"tiles": told, "memory": _peak(), "bytes": 0}
+    if len(answers) < len(told) or end <= _room():  # one is no labels: for the host to judge
+        return found
     _state["answers"] = [np.array(answer) for answer in answers]  # out of the block, which goes
-    return {"tiles": told, "bytes": end}
+    return {**found, "bytes": end}
 
 
 def _fetch(_: dict[str, Any]) -> dict[str, Any]:
@@ -210,6 +209,19 @@ _ACTIONS = {
 
 
 # --- arrays and values -----------------------------------------------------------------------
+
+
+def _peak() -> int | None:
+    """Bytes of memory that this process had at most; None where the system does not tell."""
+    with contextlib.suppress(OSError):  # on Linux the other figure begins with the host's own
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
 
 
 def _array(item: dict[str, Any], role: str = "in") -> Any:

@@ -95,11 +95,15 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Labels (uint32, axes without C), seconds inside `predict`, the model's warnings."""
+    """Labels (uint32, axes without C), seconds inside `predict`, the model's warnings.
+
+    `memory` is what its process had at most until then, in bytes; 0 where that is not known.
+    """
 
     labels: NDArray[np.uint32]
     seconds: float
     messages: tuple[str, ...]
+    memory: int = 0
 
 
 class Worker:
@@ -200,8 +204,11 @@ class Worker:
             self._room("out", int(answer["bytes"]), when)
             self._ask({"action": "fetch"}, self.spec.predict_seconds, when)
         labels = self._at_work.take(shapes, [words["dtype"] for words in told])
+        memory = int(answer["memory"] or 0)
         return [
-            Prediction(self._checked(each), float(words["seconds"]), tuple(words["warnings"]))
+            Prediction(
+                self._checked(each), float(words["seconds"]), tuple(words["warnings"]), memory
+            )
             for each, words in zip(labels, told, strict=True)
         ]
 

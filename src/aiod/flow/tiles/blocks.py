@@ -38,13 +38,15 @@ class Block:
     """A finished tile without its pixels.
 
     `count` is how many labels it has (of semantic output: 0), `seconds` how long the model took,
-    `parts` into how many pieces the tile was cut for want of memory, `notes` what to tell the user.
+    `parts` into how many pieces the tile was cut for want of memory, `notes` what to tell the user,
+    `memory` how many bytes the model's process had at most until then (0: not known).
     """
 
     count: int
     seconds: float
     parts: int = 1
     notes: tuple[str, ...] = field(default=())
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,11 @@ class BlockStore:
         head = json.loads(line)
         dtype = np.dtype(head["dtype"])
         block = Block(
-            int(head["count"]), float(head["seconds"]), int(head["parts"]), tuple(head["notes"])
+            count=int(head["count"]),
+            seconds=float(head["seconds"]),
+            parts=int(head["parts"]),
+            notes=tuple(head["notes"]),
+            memory=int(head.get("memory", 0)),
         )
         if head["codec"] != _CODEC:
             raise ValueError("of another version")

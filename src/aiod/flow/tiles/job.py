@@ -256,7 +256,7 @@ def _run_tile(job: Job, place: Place, found: Prediction | None) -> Finished:
 
 
 def _block_of(found: Prediction) -> Block:
-    return Block(0, found.seconds, 1, found.messages)
+    return Block(0, found.seconds, 1, found.messages, found.memory)
 
 
 def _joins(job: Job, place: Place) -> Iterator[Join]:
