@@ -25,6 +25,7 @@ _COMMANDS = {
     "find": ("list", "show", "tasks", "cite"),
     "weights": ("pull", "cache", "check-links"),
     "env": ("env",),
+    "trial": ("test",),
     "new": ("new",),
     "check": ("validate", "fmt", "upgrade"),
     "maintain": ("export", "schema"),

@@ -16,7 +16,7 @@ from aiod.files import reason
 from aiod.registry.entry import Entry, Signature
 from aiod.registry.index import index_layer, signature_of
 from aiod.registry.layers import SHIPPED, Layer, check_layer, find_layers
-from aiod.registry.locations import Place, WeightsLocation, resolve
+from aiod.registry.locations import Expectation, Place, WeightsLocation, resolve
 from aiod.registry.merge import Family, Model, Source
 from aiod.registry.problems import Problem
 from aiod.registry.tasks import TASK_NAMES, read_tasks
@@ -236,8 +236,28 @@ class Registry:
         """The metadata of a model: field by field its task's, its version's, its family's."""
         from aiod.registry.schema import Metadata
 
-        family, model, origin = self._origin(model)
         given: dict[str, Any] = {}
+        for _, block in self._blocks(model):
+            for field in block.model_fields_set:
+                if getattr(block, field) is not None:
+                    given.setdefault(field, copy.deepcopy(getattr(block, field)))
+        return Metadata.model_construct(_fields_set=set(given), **given)
+
+    def test_for(self, model: Model | str) -> Expectation | None:
+        """The input that a model must give a known result for; None where it names none."""
+        for layer, block in self._blocks(model):
+            if block.test is not None:
+                right = block.test.expected
+                return Expectation(
+                    input=resolve(block.test.input, layer.manifests),
+                    expected=right if isinstance(right, int) else resolve(right, layer.manifests),
+                    tolerance=block.test.tolerance,
+                )
+        return None
+
+    def _blocks(self, model: Model | str) -> Iterator[tuple[Layer, Metadata]]:
+        """The blocks of metadata that hold for a model: its own first, its family's last."""
+        family, model, origin = self._origin(model)
         for index in range(origin, -1, -1):
             manifest = self._manifest(family, index)
             name = family.name_in(model, index)
@@ -245,10 +265,7 @@ class Registry:
             task = version.tasks.get(model.task) if version and index == origin else None
             for block in (task and task.metadata, version and version.metadata, manifest.metadata):
                 if block:
-                    for field in block.model_fields_set:
-                        if getattr(block, field) is not None:
-                            given.setdefault(field, copy.deepcopy(getattr(block, field)))
-        return Metadata.model_construct(_fields_set=set(given), **given)
+                    yield family.sources[index].layer, block
 
     def locations_for(self, model: Model | str) -> tuple[WeightsLocation, ...]:
         """Where the weights of a model lie, the first to try first; empty for an algorithm."""

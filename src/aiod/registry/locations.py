@@ -51,6 +51,18 @@ class WeightsLocation:
     layer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """An input, the labels or the number of objects that are right for it, and a tolerance.
+
+    `tolerance` is 1 - F1 at IoU 0.5 for labels, the relative difference for a number.
+    """
+
+    input: Place
+    expected: Place | int
+    tolerance: float | None
+
+
 def resolve(location: str, folder: Path | str) -> Place:
     """A location's text as a place; relative paths are relative to `folder`, the manifest's.
 

@@ -2,7 +2,8 @@
 
 A runner has ``load(weights, *, config, device)``, ``predict(model, image, *, axes, …)`` and, where
 it needs the whole image, ``survey(statistics, **params)``. The keywords of `predict` and `survey`
-are the parameters of the manifest; what `survey` returns under a name reaches `predict` too.
+are the parameters of the manifest, and `model` what was loaded; what `survey` returns under a name
+reaches `predict` too.
 """
 
 from __future__ import annotations
