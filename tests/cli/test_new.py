@@ -222,7 +222,8 @@ def test_the_end_of_the_input_is_a_clear_error(lab: Path) -> None:
 def test_every_answer_can_be_given_as_an_option(lab: Path) -> None:
     text = works("new", "family", "--to", lab, "--yes", *_options(FAMILY))
     manifest = lab / "manifests" / "toy.json"
-    assert text.endswith(f"Written. Next: aiod validate {manifest}\n")
+    assert f"Written. Next: aiod validate {manifest}\n" in text
+    assert text.endswith(f"then try it: aiod --registry {manifest.parents[1]} test toy\n")
     document = _read(lab)
     assert document["params"] == [json.loads(FAMILY["param"])]
     assert document["metadata"]["authors"] == [{"name": "Ada Byron"}]

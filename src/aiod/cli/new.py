@@ -241,6 +241,8 @@ def _parameter(text: str) -> dict[str, Any]:
 
 
 def _write(given: dict[str, Any], add: Addition) -> None:
+    from aiod.registry.layers import SHIPPED
+
     with progress_bar() as progress:
         planned = add(
             hashed=not given["no_hash"],
@@ -259,7 +261,10 @@ def _write(given: dict[str, Any], add: Addition) -> None:
     for change in changes:
         change.write()
     written = changes[0].path
+    folder = written.parents[1]
+    layer = "" if folder.resolve() == SHIPPED.folder.resolve() else f"--registry {folder} "
     click.echo(f"Written. Next: aiod validate {written}")
+    click.echo(f"then try it: aiod {layer}test {written.stem}")
 
 
 def _agreed(question: str) -> bool:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import itertools
-import os
-import platform
 import threading
 import time
 from collections import Counter
@@ -15,36 +12,26 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import reason, write_atomically
-from aiod.flow.images.inputs import Sample
+from aiod.flow.account import failed_record, key_of, run_record
 from aiod.flow.models.devices import choose_device
 from aiod.flow.models.environments import Environment, environment_for
 from aiod.flow.models.workers import ModelError, WorkerSpec
 from aiod.flow.record import (
     FILE_NAME,
-    EnvironmentRecord,
-    HostRecord,
     ImageRecord,
-    LicenceRecord,
-    ModelRecord,
-    ParametersRecord,
     RecordError,
     RepeatRecord,
     RunRecord,
-    SetRecord,
-    StepRecord,
-    WeightsRecord,
     differences,
     read_record,
-    request_digest,
     sealed,
     write_record,
 )
-from aiod.flow.request import Ready, Refused, Request, Settled, StepSet, look, settle
-from aiod.flow.segment import HIDDEN, Running, crops_in, finished_image, given_of, segment
+from aiod.flow.request import Ready, Refused, Request, Settled, look, settle
+from aiod.flow.segment import HIDDEN, Running, crops_in, finished_image, segment
 from aiod.flow.tiles.engine import Engine
 from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
@@ -55,16 +42,6 @@ OUT = Path("aiod-out")
 """Where runs go that name no folder: each into one of its own, named after model and settings."""
 _LOCK = ".lock"
 """Its dot keeps it apart from the folders of images, whose names have none in front."""
-_PACKAGES = (
-    "aiod-hub",
-    "appose",
-    "distributed",
-    "numpy",
-    "scikit-image",
-    "scipy",
-    "tifffile",
-    "zarr",
-)
 _SHORT = 8
 _SECONDS_BETWEEN_RECORDS = 2.0
 
@@ -114,22 +91,14 @@ def run(
     weights = pull(registry, settled.model, progress=progress)  # before gigabytes of packages
     environment = environment_for(settled.runner, progress=progress)
     device = choose_device(request.device, environment)
-    record = RunRecord(
-        aiod=importlib.metadata.version("aiod-hub"),
-        command=tuple(command),
-        started=started.isoformat(timespec="seconds"),
-        model=_model_record(settled, weights),
-        parameters=ParametersRecord(
-            given=dict(settled.arguments.given), defaulted=dict(settled.arguments.defaulted)
-        ),
-        options=options_of(request),
-        sets=tuple(_set_record(steps) for steps in settled.sets),
-        environment=_environment_record(environment),
-        host=_host_record(),
-        device=device,
-        images=(),
+    record = run_record(
+        settled,
+        weights,
+        environment,
+        device,
+        started=started,
+        command=command,
         repeats=repeats,
-        warnings=settled.notes,
     )
     key = key_of(record)
     folder = request.out or OUT / _folder_name(settled, key)
@@ -320,11 +289,6 @@ def _may_be(ready: Ready, image: ImageRecord) -> bool:
     return image.fingerprint == ready.image.fingerprint or image.path == path
 
 
-def key_of(record: RunRecord) -> str:
-    """The digest of all that determines masks but the images."""
-    return request_digest(record.model_copy(update={"images": ()}))
-
-
 def _has_all(image: ImageRecord, request: Request) -> bool:
     """Whether a finished image has what a request asks for beside its labels."""
     outputs = {"overlay", *request.exports} <= image.outputs.keys()
@@ -349,72 +313,3 @@ def _worker_spec(
 
 def _folder_name(settled: Settled, key: str) -> str:
     return f"{settled.model.family}-{settled.model.slug}-{key.partition(':')[2][:_SHORT]}"
-
-
-def options_of(request: Request) -> dict[str, Any]:
-    """What of a request, beside model, parameters and steps, determines masks; as plain JSON."""
-    return {
-        "axes": request.axes,
-        "pixel_size": dict(request.pixel_size) if request.pixel_size else None,
-        "channels": list(request.channels),
-        "rescale": request.rescale,
-        "link_z": request.link_z,
-        "tile": list(request.tile) if request.tile else None,
-        "halo": list(request.halo) if request.halo else None,
-    }
-
-
-def failed_record(sample: Sample, name: str, request: Request, error: AiodError) -> ImageRecord:
-    """An image that could not be segmented."""
-    return ImageRecord(
-        sample=sample.name,
-        set=name,
-        path=str(sample.path.absolute()),
-        status="failed",
-        error=str(error),
-        given=given_of(sample, request),
-    )
-
-
-def _model_record(settled: Settled, weights: Weights) -> ModelRecord:
-    model, licence = settled.model, settled.metadata.license
-    return ModelRecord(
-        id=model.id,
-        task=model.task,
-        name=f"{model.family_name} {model.version}",
-        layer=model.layers[0],
-        manifest_sha256=settled.manifest_sha256,
-        runner_sha256=settled.runner_sha256,
-        weights=WeightsRecord(source=weights.source, sha256=weights.sha256, size=weights.size)
-        if model.needs_weights
-        else None,
-        licence=LicenceRecord(
-            code=licence.code if licence else None, weights=licence.weights if licence else None
-        ),
-    )
-
-
-def _environment_record(environment: Environment) -> EnvironmentRecord:
-    return EnvironmentRecord(
-        family=environment.family,
-        digest=environment.digest,
-        python=environment.python_version,
-        packages=environment.packages,
-    )
-
-
-def _host_record() -> HostRecord:
-    return HostRecord(
-        platform=platform.platform(),
-        cpus=os.cpu_count() or 1,
-        python=platform.python_version(),
-        packages={name: importlib.metadata.version(name) for name in _PACKAGES},
-    )
-
-
-def _set_record(steps: StepSet) -> SetRecord:
-    return SetRecord(
-        name=steps.name,
-        before=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.before),
-        after=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.after),
-    )

@@ -23,11 +23,11 @@ from pydantic import ValidationError
 
 from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
+from aiod.flow.account import given_of
 from aiod.flow.images.image import ImageError, open_image
-from aiod.flow.images.inputs import Sample
 from aiod.flow.models.workers import Worker, WorkerSpec
-from aiod.flow.record import GivenRecord, ImageRecord, PlanRecord, canonical_digest, within
-from aiod.flow.request import Ready, Request, Settled, StepSet, plan_of
+from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
+from aiod.flow.request import Ready, Settled, StepSet, plan_of
 from aiod.flow.results.labels import create_labels, finish_labels, open_labels
 from aiod.flow.results.pyramid import chunks_for
 from aiod.flow.source import Source
@@ -351,16 +351,6 @@ def _remove(path: Path) -> None:
             f"{path}, of an earlier run, cannot be removed: {reason(error)}.",
             hint="remove it, or choose another folder with -o",
         ) from error
-
-
-def given_of(sample: Sample, request: Request) -> GivenRecord:
-    """What a samplesheet said of an image, else the options for all images."""
-    return GivenRecord(
-        axes=sample.axes or request.axes,
-        channels=sample.channels or tuple(request.channels),
-        pixel_size=dict(sample.pixel_size or request.pixel_size or {}),
-        expected=dict(sample.expected or {}),
-    )
 
 
 def _work(folder: Path, ready: Ready, steps: StepSet) -> Path:

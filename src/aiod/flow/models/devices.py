@@ -16,7 +16,12 @@ from aiod.flow.models.environments import Environment
 from aiod.words import counted, shown
 
 _SECONDS = 180  # a cold disk, a large library
-_LIBRARIES = {"torch": ("torch",), "tensorflow": ("tensorflow", "tensorflow-gpu"), "jax": ("jax",)}
+_LIBRARIES = {
+    "torch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-gpu"),
+    "jax": ("jax",),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+}
 # Without one of these there is no GPU on Linux, and no need to load a library to hear so.
 _GPU_FILES = ("nvidiactl", "kfd", "dxg", "nvhost-ctrl", "nvhost-gpu", "nvmap")
 _PROBES = {
@@ -32,6 +37,11 @@ _PROBES = {
     ),
     "jax": (
         "import jax\ncuda = sum(d.platform in ('gpu', 'cuda', 'rocm') for d in jax.devices())\n"
+        "mps = False\n"
+    ),
+    "onnxruntime": (
+        "import onnxruntime\n"
+        "cuda = sum(d.ep_name == 'CUDAExecutionProvider' for d in onnxruntime.get_ep_devices())\n"
         "mps = False\n"
     ),
 }
