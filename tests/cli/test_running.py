@@ -50,7 +50,7 @@ def test_from_an_image_to_masks_to_their_score(aiod: Any, tmp_path: Path) -> Non
     for words in ("Objects", "out/nuclei_2d_nuclei.png", "run.json", "aiod view out"):
         assert words in done.stdout
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert record["model"]["id"] == "classical/otsu-watershed/nuclei"
+    assert record["model"]["id"] == "unet/nuclei-mini/nuclei"
     scores = json.loads(aiod("eval", "out/nuclei_2d.ome.zarr", TRUTH, "--json").stdout)
     first = json.dumps(scores)
     assert "0.8" in first
