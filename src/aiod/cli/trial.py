@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from aiod.registry import Model, Registry
 
 
+_INDENT = " " * 8
+
+
 @click.command("test")
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
 @click.option("--task", metavar="TASK", help="All models for this task.")
@@ -82,7 +85,8 @@ def _print(trial: Trial) -> None:
     click.echo(f"{word}  {printable(trial.model)}  {printable('; '.join(figures))}")
     for check in trial.checks:
         if check.state == "failed":
-            click.echo(printable(f"        {check.about}: {check.told}"))
+            told = check.told.replace("\n", f"\n{_INDENT}  ")
+            click.echo(printable(f"{_INDENT}{check.about}: {told}"))
 
 
 COMMANDS = (test_command,)
