@@ -85,8 +85,8 @@ def _print(trial: Trial) -> None:
     click.echo(f"{word}  {printable(trial.model)}  {printable('; '.join(figures))}")
     for check in trial.checks:
         if check.state == "failed":
-            told = check.told.replace("\n", f"\n{_INDENT}  ")
-            click.echo(printable(f"{_INDENT}{check.about}: {told}"))
+            words = check.told.replace("\n", f"\n{_INDENT}  ")
+            click.echo(printable(f"{_INDENT}{check.about}: {words}"))
 
 
 COMMANDS = (test_command,)
