@@ -1,0 +1,109 @@
+"""Train `nuclei-mini` and write it as ONNX.
+
+    python training/train.py mnfinder-1.2.3-py3-none-any.whl nuclei-mini.onnx
+
+One thread, one seed; the same machine gives the same network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import real
+import synthetic
+import torch
+from network import MULTIPLE, Probabilities, UNet
+from patches import Example, batch, example
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+SEED = 20
+STEPS = 2600
+BATCH = 4
+SIDE = 128
+DRAWN = 400
+"""Drawn images, of 256 x 256 pixels."""
+REAL_SHARE = 0.5
+RATE = 4e-3
+
+
+def main() -> None:
+    """The command of this module's docstring."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("wheel", type=Path, help="the wheel of mnfinder 1.2.3")
+    parser.add_argument("to", type=Path, help="where the network is written")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    given = parser.parse_args()
+    started = time.process_time()
+    network = train(given.wheel, given.steps, given.to)
+    export(network, given.to)
+    minutes = (time.process_time() - started) / 60
+    print(f"{given.to}: {given.to.stat().st_size:,} bytes, {minutes:.1f} CPU minutes")
+
+
+def train(wheel: Path, steps: int, to: Path) -> UNet:
+    """A network trained from its beginnings."""
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    random = np.random.default_rng(SEED)
+    taken = [example(image, labels) for _, image, labels in real.read(wheel, "training-data")]
+    drawn = [example(*synthetic.draw(np.random.default_rng((SEED, n)))) for n in range(DRAWN)]
+    print(f"{len(taken)} real images, {len(drawn)} drawn ones", flush=True)
+    network = UNet()
+    export(network.eval(), to)  # what cannot be written is better known now
+    network.train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, RATE, total_steps=steps, pct_start=0.15
+    )
+    losses: list[float] = []
+    for step in range(1, steps + 1):
+        losses.append(_step(network, optimiser, _examples(random, taken, drawn), random))
+        schedule.step()
+        if step % 200 == 0:
+            recent, seconds = np.mean(losses[-200:]), time.process_time()
+            print(f"step {step} of {steps}: loss {recent:.4f}, {seconds:.0f} s", flush=True)
+    return network.eval()
+
+
+def _examples(
+    random: np.random.Generator, taken: list[Example], drawn: list[Example]
+) -> list[Example]:
+    return taken if random.random() < REAL_SHARE else drawn
+
+
+def _step(
+    network: UNet,
+    optimiser: torch.optim.Optimizer,
+    examples: list[Example],
+    random: np.random.Generator,
+) -> float:
+    seen, answers, weights = batch(random, examples, BATCH, SIDE)
+    optimiser.zero_grad()
+    loss = cross_entropy(network(seen), answers, weights.expand_as(answers))
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def export(network: UNet, to: Path) -> None:
+    """Write a network as ONNX: image (n, 1, y, x) -> (n, 2, y, x), sides any multiple of 8."""
+    torch.onnx.export(
+        Probabilities(network),
+        (torch.zeros(1, 1, 8 * MULTIPLE, 8 * MULTIPLE),),
+        str(to),
+        input_names=["image"],
+        output_names=["answer"],
+        opset_version=17,
+        dynamo=False,
+        dynamic_axes={"image": {0: "n", 2: "y", 3: "x"}, "answer": {0: "n", 2: "y", 3: "x"}},
+    )
+
+
+if __name__ == "__main__":
+    main()
