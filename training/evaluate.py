@@ -23,15 +23,18 @@ import real
 import synthetic
 import tifffile
 from numpy.typing import NDArray
+from skimage.transform import rescale, resize
 
 import aiod
 from aiod.flow.results.evaluate import Matching, evaluate_instances
 
 RUNNER = Path(aiod.__file__).with_name("runners") / "unet.py"
 IOUS = (0.5, 0.75)
-SWEEP = {"threshold": (0.35, 0.5, 0.6), "split": (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)}
+SWEEP = {"threshold": (0.35, 0.5), "split": (0.15, 0.2, 0.25, 0.3, 0.4)}
 CHOSEN = {"threshold": 0.5, "split": 0.25, "min_diameter": 6.0}
 """What the sweep chose, and the manifest says."""
+DIAMETER = 24
+"""Pixels of a usual nucleus, as the manifest has it."""
 DRAWN = 12
 """Drawn images that settings are tried on; their seeds are none of the training's."""
 
@@ -46,6 +49,9 @@ def main() -> None:
     parser.add_argument("network", type=Path, help="the .onnx file, its config beside it")
     parser.add_argument("--wheel", type=Path, help="the wheel of mnfinder 1.2.3")
     parser.add_argument("--images", type=Path, nargs=2, metavar=("IMAGE", "TRUTH"))
+    parser.add_argument(
+        "--zoom", action="store_true", help="as with a diameter: that of the truth, its median"
+    )
     parser.add_argument("--sweep", action="store_true", help="try settings, on other images")
     given = parser.parse_args()
     runner = _runner()
@@ -56,7 +62,7 @@ def main() -> None:
         _sweep(runner, model, given.wheel)
         return
     images = list(_pair(*given.images) if given.images else real.read(given.wheel, "test-data"))
-    scores = [list(_scores(runner, model, one, CHOSEN)) for one in images]
+    scores = [list(_scores(runner, model, one, CHOSEN, zoom=given.zoom)) for one in images]
     for (name, *_), found in zip(images, scores, strict=True):
         print(name, *(f"{each.f1:.3f}" for each in found))
     print(
@@ -95,9 +101,15 @@ def _pair(image: Path, truth: Path) -> Iterable[Truth]:
     yield image.name, tifffile.imread(image), tifffile.imread(truth).astype(np.int32)
 
 
-def _scores(runner: Any, model: Any, one: Truth, settings: dict[str, float]) -> Iterator[Matching]:
+def _scores(
+    runner: Any, model: Any, one: Truth, settings: dict[str, float], *, zoom: bool = False
+) -> Iterator[Matching]:
     _, image, truth = one
-    labels = runner.predict(model, image, axes="YX", **settings)
+    factor = DIAMETER / np.sqrt(np.median(np.bincount(truth.ravel())[1:]) * 4 / np.pi)
+    seen = rescale(image, factor, anti_aliasing=factor < 1) if zoom else image
+    labels = runner.predict(model, seen, axes="YX", **settings)
+    if zoom:
+        labels = resize(labels, truth.shape, order=0, anti_aliasing=False)
     found = evaluate_instances(labels, truth)
     yield from (each for each in found.matchings if each.iou in IOUS)
 
