@@ -18,6 +18,7 @@ import tifffile
 ROOT = Path(__file__).parents[2]
 AIOD = str(Path(sys.executable).with_name("aiod"))
 NUCLEI = ROOT / "src" / "aiod" / "samples" / "nuclei_2d.ome.tif"
+CLASSICAL = "classical/otsu-watershed/nuclei"
 TRUTH = ROOT / "src" / "aiod" / "samples" / "nuclei_2d_truth.ome.tif"
 
 
@@ -90,7 +91,7 @@ def test_what_was_found_is_said_in_words(aiod: Any, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "black.tif", np.zeros((90, 90), np.uint8))
     assert "no object was found" in aiod("run", "--task", "nuclei", "black.tif", "-o", "a").stderr
     done = aiod(
-        *("run", "--task", "nuclei", NUCLEI, "-o", "b", "--certify", "2", "--tile", "256"),
+        *("run", CLASSICAL, NUCLEI, "-o", "b", "--certify", "2", "--tile", "256"),
         *("--export", "csv", "--export", "geojson"),
     )
     assert "(2) beside the result: F1 at IoU 0.9 1.000" in done.stderr
@@ -107,7 +108,7 @@ def test_a_halo_of_nothing_is_warned_of(aiod: Any) -> None:
     dry = ("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--dry-run", "--halo")
     assert "counted on both sides" in aiod(*dry, "0").stderr
     assert "counted on both sides" in aiod(*dry, "0,64").stderr
-    assert aiod(*dry, "64").stderr == ""
+    assert "counted on both sides" not in aiod(*dry, "64").stderr
 
 
 def test_the_folder_of_a_run_stands_for_its_labels(aiod: Any, tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_the_folder_of_a_run_stands_for_its_labels(aiod: Any, tmp_path: Path) ->
 
 
 def test_json_for_scripts(aiod: Any) -> None:
-    done = aiod("run", "--task", "nuclei", NUCLEI, "-o", "out", "--json")
+    done = aiod("run", CLASSICAL, NUCLEI, "-o", "out", "--json")
     record = json.loads(done.stdout)
     assert record["images"][0]["objects"] > 100
     assert done.stderr == ""

@@ -46,6 +46,7 @@ def test_the_default_for_nuclei_keeps_its_promises(aiod: Any) -> None:
 
 
 def test_one_line_a_model_and_what_fails_below_it(aiod: Any) -> None:
+    aiod("classical/ridge")  # builds its environment
     done = aiod("classical/ridge", "cellpose/cyto3", code=1, AIOD_OFFLINE="1")
     good, bad, about, *_ = done.stdout.splitlines()
     assert good.startswith("passed  classical/ridge/mito  classes on Y 512 × X 512")

@@ -11,6 +11,7 @@ import pytest
 from aiod.flow.models.header import read_header
 from aiod.registry import load
 from aiod.registry.layers import SHIPPED
+from aiod.registry.parameter_rules import HOST_DIAMETER
 from aiod.registry.runners import read_runner
 
 RUNNERS = sorted(SHIPPED.runners.glob("*.py"))
@@ -27,6 +28,8 @@ def test_a_runner_takes_what_its_manifest_sets(runner: Path) -> None:
     read = read_runner(runner)
     for model in registry.family(runner.stem).models:
         keywords = registry.default_config(model)
+        if registry.metadata_for(model).rescale == "always":
+            del keywords[HOST_DIAMETER]  # by which the host zooms
         assert [name for name in keywords if read.refuses(name)] == [], model.id
         needed = set(read.accepted) - set(keywords) - read.surveyed
         assert needed <= _with_default(runner), model.id

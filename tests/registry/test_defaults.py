@@ -11,6 +11,7 @@ from aiod.errors import ManifestError
 from aiod.registry import load
 from aiod.registry.defaults import default_models
 from aiod.registry.layers import SHIPPED, Layer
+from aiod.registry.pull import is_here
 from aiod.registry.validate import validate
 from families import family
 
@@ -31,7 +32,7 @@ def test_the_shipped_defaults_need_no_download() -> None:
         model = registry.get(model_id)
         assert model.id == model_id
         assert model.task == task
-        assert not model.needs_weights
+        assert is_here(model)
 
 
 def test_a_later_layer_wins_line_by_line(make_layer: MakeLayer) -> None:
