@@ -22,6 +22,7 @@ import json
 import math
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
@@ -213,10 +214,10 @@ _ACTIONS = {
 
 def _peak() -> int | None:
     """Bytes of memory that this process had at most; None where the system does not tell."""
-    with contextlib.suppress(OSError):  # on Linux the other figure begins with the host's own
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    if "status" in _state:  # Linux, where the other figure begins with the host's own
+        with contextlib.suppress(OSError):  # the model may have closed it
+            found = re.search(rb"^VmHWM:\s*(\d+) kB", os.pread(_state["status"], 8192, 0), re.M)
+            return int(found[1]) * 1024 if found else None
     if sys.platform == "darwin":
         import resource
 
@@ -457,6 +458,8 @@ def main() -> None:
     _take_the_process()
     _take_the_streams()
     _state["log"] = os.dup(2)  # the model may close its own
+    with contextlib.suppress(OSError):  # opened once: a number that a model closed is taken anew
+        _state["status"] = os.open("/proc/self/status", os.O_RDONLY)
     faulthandler.enable(file=_state["log"])
     warnings.showwarning = _warn  # type: ignore[assignment]  # its fifth is never a name
     from appose import python_worker
