@@ -3,9 +3,9 @@
     python training/evaluate.py nuclei-mini.onnx --wheel mnfinder-1.2.3-py3-none-any.whl
     python training/evaluate.py nuclei-mini.onnx --images nuclei_2d.ome.tif nuclei_2d_truth.ome.tif
 
-`--sweep` chose the settings: on the validation images and on drawn ones that were not trained on,
-as many as weigh the same, because the former are few and sparse. The test images say how good the
-settings are; nothing is changed for them. Needs aiod-hub and what the runner of `unet` needs.
+`--sweep` chose the settings: by the mean of the figures on the validation images, which are few and
+sparse, and on drawn ones that were not trained on. The test images say how good the settings are;
+nothing is changed for them. Needs aiod-hub and what the runner of `unet` needs.
 """
 
 from __future__ import annotations
