@@ -2,7 +2,8 @@
 
 The model's own test, or the sample image for its axes, goes through a run like any other: once in
 one piece, and once in tiles. Each :class:`Check` is a sentence that holds, fails, or could not be
-asked for want of something to compare with.
+asked for want of something to compare with. A test may also be a pair of tensors of the network
+itself (.npy), which the runner's `check` compares; the image is then made of the first.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import tifffile
+
 from aiod.errors import AiodError
 from aiod.flow.images.image import open_image
+from aiod.flow.models.devices import choose_device
 from aiod.flow.models.environments import environment_for, runner_for
+from aiod.flow.models.workers import Worker, WorkerSpec
+from aiod.flow.profiles import find_profile
 from aiod.flow.record import ImageRecord
 from aiod.flow.request import Request
 from aiod.flow.results.evaluate import evaluate_instances, evaluate_semantic
@@ -24,6 +31,7 @@ from aiod.flow.run import run
 from aiod.progress import Progress, silent
 from aiod.registry import Model, Registry
 from aiod.registry.layers import SHIPPED
+from aiod.registry.locations import Expectation, Place
 from aiod.registry.pull import fetch, pull
 from aiod.words import byte_size, counted
 
@@ -33,6 +41,8 @@ AGREEMENT = 0.95
 """F1 at IoU 0.9 of tiled and whole labels (Dice of classes) from which they count as the same."""
 _SAMPLES = {"YXC": "tissue_rgb.jpg", "ZYX": "nuclei_3d.ome.tif", "YX": "nuclei_2d.ome.tif"}
 _IOU = {0.5: 0, 0.9: 8}
+_MAX_TENSOR_BYTES = 2_000_000_000
+_OF_IMAGES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
 State = Literal["passed", "failed", "not checked"]
 
@@ -77,14 +87,19 @@ def try_model(
             checks.append(Check(about, "passed", steps.weights()))
             about = "environment"
             checks.append(Check(about, "passed", steps.environment()))
+            tensors = steps.tensors()
+            if tensors is not None:
+                about = "result"
+                checks.append(steps.network(tensors))
             about = "image"
             image = steps.image()
             about = "labels"
             whole = steps.labels(image, tiled=False)
             seconds, memory = whole.record.predict_seconds, whole.record.memory
             checks.append(Check(about, "passed", whole.told))
-            about = "result"
-            checks.append(steps.result(whole.labels))
+            if tensors is None:
+                about = "result"
+                checks.append(steps.result(whole.labels))
             about = "tiles"
             tiled = steps.labels(image, tiled=True)
             checks.append(_agreement(whole, tiled))
@@ -130,12 +145,51 @@ class _Trying:
         seconds = time.monotonic() - started
         return f"{counted(len(found.packages), 'package')}, ready after {seconds:.0f} s"
 
+    def tensors(self) -> Expectation | None:
+        """The model's test where it consists of tensors of the network."""
+        test = self.registry.test_for(self.model)
+        return test if test is not None and _is_tensor(test.input) else None
+
+    def network(self, test: Expectation) -> Check:
+        """The network's answer to a tensor, as the runner compares it."""
+        if isinstance(test.expected, int):
+            return Check("result", "not checked", "a number of objects is no answer to a tensor")
+        runner = runner_for(self.model.family, self.registry.layers)
+        environment = environment_for(runner, progress=self.progress)
+        weights = pull(self.registry, self.model, progress=self.progress)
+        profile = find_profile("local", self.registry.layers)
+        spec = WorkerSpec(
+            python=environment.python,
+            runner=runner,
+            weights=weights.path,
+            config=weights.config,
+            device=choose_device(self.device, environment),
+            threads=profile.threads(1),
+            load_seconds=profile.load_seconds,
+            predict_seconds=profile.predict_seconds,
+        )
+        given, expected = (
+            fetch(place, self.model.family, progress=self.progress)
+            for place in (test.input, test.expected)
+        )
+        with Worker(spec) as worker:
+            found = worker.check(given, expected, self.registry.default_config(self.model))
+        if found is None:
+            return Check("result", "not checked", "its runner cannot compare tensors")
+        passed, told = found
+        return Check("result", "passed" if passed else "failed", told)
+
     def image(self) -> Path:
         """The test's own input, else the sample for the axes of the model."""
+        axes = self.model.axes or "YX"
         test = self.registry.test_for(self.model)
         if test is not None:
-            return fetch(test.input, self.model.family, progress=self.progress)
-        axes = self.model.axes or "YX"
+            given = fetch(test.input, self.model.family, progress=self.progress)
+            if not _is_tensor(test.input):
+                return given
+            made = _as_image(given, axes, self.folder / "test_input.ome.tif")
+            if made is not None:
+                return made
         name = _SAMPLES["YXC" if axes == "YXC" else "ZYX" if "Z" in axes else "YX"]
         return SHIPPED.folder / "samples" / name
 
@@ -181,6 +235,37 @@ class _Trying:
 
 
 _MANY_TIMES = 64
+
+
+def _is_tensor(place: Place) -> bool:
+    """Whether a file of a test is an array of the network; servers may have a word behind it."""
+    path = str(place).partition("?")[0].lower().removesuffix("/content")
+    return path.endswith(".npy")
+
+
+def _as_image(path: Path, axes: str, target: Path) -> Path | None:
+    """A tensor as an image with these axes: without a batch, or what else has but one entry.
+
+    None where that is not possible.
+    """
+    if path.stat().st_size > _MAX_TENSOR_BYTES:
+        return None
+    try:
+        pixels = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    while pixels.ndim > len(axes) and 1 in pixels.shape:
+        pixels = pixels.squeeze(pixels.shape.index(1))
+    sizes = dict(zip(axes, pixels.shape, strict=False))
+    if pixels.ndim != len(axes) or pixels.dtype.kind not in "biuf" or sizes.get("Z", 2) == 1:
+        return None
+    if str(pixels.dtype) not in _OF_IMAGES:
+        pixels = pixels.astype(np.float32)
+    order = [axis for axis in "TZCYX" if axis in axes]
+    ordered = pixels.transpose([axes.index(axis) for axis in order])
+    named = {"axes": "".join(order)}
+    tifffile.imwrite(target, ordered, ome=True, metadata=named, photometric="minisblack")
+    return target
 
 
 def _half(size: int) -> int:

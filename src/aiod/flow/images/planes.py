@@ -12,8 +12,9 @@ import contextlib
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,13 +32,14 @@ _MAX_PLANES = 1 << 24
 @dataclass(frozen=True, slots=True)
 class _Piece:
     """A strip or tile: its key, its place in the plane (it may reach over the far edges), its bytes
-    in the file, or what they held if that is still kept.
+    in the file, or what they held if that is still kept, and how they are decoded.
     """
 
     key: tuple[object, int, int]
     box: Box
     data: bytes | None
     pixels: Pixels | None
+    decode: Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class Planes:
             total = 0
             with self._open(page) as handle:
                 offsets, counts = self._table(page)
+                decode = _decoder(page)
                 while wanted and total < _BATCH_BYTES:
                     index, place = wanted.pop()
                     key = (self.token, number, index)
@@ -237,7 +240,7 @@ class Planes:
                         handle.seek(offset)
                         data = handle.read(count)
                         total += count
-                    batch.append(_Piece(key, place, data, pixels))
+                    batch.append(_Piece(key, place, data, pixels, decode))
             yield batch
 
     def _meeting(self, keyframe: Any, box: Box) -> list[tuple[int, Box]]:
@@ -276,20 +279,12 @@ class Planes:
         pixels = piece.pixels
         if pixels is None:
             shelf = self._shelf(page.keyframe)
-            pixels = shelf.made(piece.key, lambda: self._decode(page, piece))
+            pixels = shelf.made(piece.key, lambda: self._decode(piece))
         target[...] = pixels[None][part.seen_from(piece.box.start).slices]
 
-    def _decode(self, page: Any, piece: _Piece) -> Pixels:
-        keyframe = page.keyframe
+    def _decode(self, piece: _Piece) -> Pixels:
         index = piece.key[2]
-        tables = {}
-        with self._open(page):
-            if page.jpegtables is not None:
-                tables["jpegtables"] = page.jpegtables
-            if keyframe.jpegheader is not None:
-                tables["jpegheader"] = keyframe.jpegheader
-            decode = keyframe.decode
-        pixels: Pixels | None = decode(piece.data, index, _fullsize=False, **tables)[0]
+        pixels: Pixels | None = piece.decode(piece.data, index, _fullsize=False)[0]
         if pixels is None:
             raise damaged(self.path, "read", f"nothing in piece {index}")
         return pixels
@@ -332,6 +327,13 @@ class Planes:
                 "read",
                 f"pixels up to byte {offset + count:,} in a file of {handle.size:,} bytes",
             )
+
+
+def _decoder(page: Any) -> Callable[..., Any]:
+    """tifffile's decoder of a plane's pieces, made while the file is open: it may read from it."""
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
+    there = {name: table for name, table in tables.items() if table is not None}
+    return partial(page.keyframe.decode, **there)
 
 
 def _times(shape: tuple[int, ...]) -> str:

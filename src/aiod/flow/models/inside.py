@@ -171,6 +171,25 @@ def _predict(request: dict[str, Any]) -> dict[str, Any]:
     return {**found, "bytes": end}
 
 
+def _check(request: dict[str, Any]) -> dict[str, Any]:
+    """Have the runner compare the model with tensors of its own, if it can."""
+    check = getattr(_state["runner"], "check", None)
+    if check is None:
+        return {"found": None}
+    files = {"input": request["input"], "expected": request["expected"]}
+    found = check(_state["model"], **_for(check, {**request["params"], **files}))
+    if not (
+        isinstance(found, dict)
+        and isinstance(found.get("passed"), bool)
+        and isinstance(found.get("told"), str)
+    ):
+        raise Refused(
+            f"check returned {kind_of(found)} where a dict with passed (true or false) and told "
+            "(a sentence) is expected"
+        )
+    return {"found": {"passed": found["passed"], "told": found["told"][:_MAX_MESSAGE]}}
+
+
 def _fetch(_: dict[str, Any]) -> dict[str, Any]:
     """Put answers that were too large for the block of before into the block of now."""
     end = 0
@@ -204,6 +223,7 @@ _ACTIONS = {
     "load": _load,
     "survey": _survey,
     "predict": _predict,
+    "check": _check,
     "fetch": _fetch,
     "attach": _attach,
 }

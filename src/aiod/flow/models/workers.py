@@ -174,6 +174,25 @@ class Worker:
         assert isinstance(found, dict)
         return found
 
+    def check(
+        self, given: Path, expected: Path, params: Mapping[str, Any]
+    ) -> tuple[bool, str] | None:
+        """Whether the runner's `check` is content with the model's answer to a tensor, and why.
+
+        `given` and `expected` are files (.npy); None where the runner has no such function.
+        Raises ModelError.
+        """
+        self.load()
+        request = {
+            "action": "check",
+            "input": str(given.absolute()),
+            "expected": str(expected.absolute()),
+            "params": dict(params),
+        }
+        answer = self._ask(request, self.spec.predict_seconds, "in the check of its own test")
+        found = answer["found"]
+        return None if found is None else (bool(found["passed"]), str(found["told"]))
+
     def predict(self, image: NDArray[Any], *, axes: str, params: Mapping[str, Any]) -> Prediction:
         """Labels of one tile, whose axes are `axes`. Raises ModelError."""
         (found,) = self.predict_each([image], axes=axes, params=params)

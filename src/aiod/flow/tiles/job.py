@@ -239,7 +239,7 @@ def _predicted_together(job: Job, places: Sequence[Place]) -> dict[Place, Predic
 def _run_tile(job: Job, place: Place, found: Prediction | None) -> Finished:
     """One tile; `found` is what the model said of it, if it was asked."""
     store = job.store
-    block = store.known(*place)
+    block = store.known(*place) if found is None else None
     if block is None:
         tile = job.plan[place.tile]
         if found is None:

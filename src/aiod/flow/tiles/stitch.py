@@ -78,9 +78,10 @@ def match(one: Pixels, other: Pixels) -> Pairs:
     >>> match(np.array([[1, 1, 1, 0, 2]]), np.array([[5, 5, 5, 0, 0]])).tolist()
     [[1, 5]]
     """
-    if not one.any() or not other.any():
+    largest, others_largest = int(one.max(initial=0)), int(other.max(initial=0))
+    if not largest or not others_largest:
         return _NO_PAIRS
-    pairs, explained = _matched(_whole(one), _whole(other))
+    pairs, explained = _matched(_whole(one, largest), _whole(other, others_largest))
     return pairs if explained else _matched(_pieces(one), _pieces(other))[0]
 
 
@@ -88,9 +89,8 @@ _Things = tuple[NDArray[Any], NDArray[np.int64]]
 """A view in which things are numbered from 1, and the label of each (0 of thing 0)."""
 
 
-def _whole(labels: Pixels) -> _Things:
+def _whole(labels: Pixels, largest: int) -> _Things:
     """Labels as things; where they are small numbers they stand for themselves."""
-    largest = int(labels.max())
     if largest**2 <= _FEW * labels.size:
         return labels, np.arange(largest + 1)
     there = np.bincount(labels.ravel()) > 0
@@ -151,10 +151,11 @@ def mutual_best(
     Row k says that thing a[k] and thing b[k] have counts[k] pixels in common; sizes_a and sizes_b
     hold the pixels of every thing. Of equal overlaps the lower numbers win.
     """
-    order = np.lexsort((b, a, -counts))  # by overlap, the largest first
-    best_of_a = order[np.unique(a[order], return_index=True)[1]]
-    best_of_b = order[np.unique(b[order], return_index=True)[1]]
-    chosen = np.intersect1d(best_of_a, best_of_b)
+    upwards = np.lexsort((b, a, -counts))[::-1]  # by overlap, the largest last
+    best_of_a, best_of_b = np.empty(len(sizes_a), np.intp), np.empty(len(sizes_b), np.intp)
+    best_of_a[a[upwards]] = best_of_b[b[upwards]] = upwards  # of several the last stays
+    rows = np.arange(len(counts))
+    chosen = np.flatnonzero((best_of_a[a] == rows) & (best_of_b[b] == rows))
     union = sizes_a[a[chosen]] + sizes_b[b[chosen]] - counts[chosen]
     matching: NDArray[np.intp] = chosen[counts[chosen] >= LEAST_OVERLAP * union]
     return matching
