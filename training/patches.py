@@ -17,7 +17,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 PERCENTILES = (1.0, 99.8)
 """What becomes 0 and 1 before the network sees it; the runner does the same."""
-_DIAMETERS = (14.0, 36.0)
+_DIAMETERS = (14.0, 38.0)
 """Typical diameters of nuclei, in pixels, that the network is shown."""
 _BEHIND = 20
 """Pixels that are added behind the edges of an image."""
@@ -41,9 +41,13 @@ def example(image: NDArray[np.float32], labels: NDArray[np.int32]) -> Example:
     shown = np.clip((image - low) / max(high - low, 1e-6), -0.5, 8)
     depth = depths(labels)
     layers = np.stack([shown, labels > 0, depth, _gaps(labels)]).astype(np.float32)
+    return Example(torch.from_numpy(layers), usual_diameter(labels))
+
+
+def usual_diameter(labels: NDArray[np.int32]) -> float:
+    """The diameter of a disc as large as the object in the middle of their sizes, in pixels."""
     sizes = np.bincount(labels.ravel())[1:]
-    diameter = math.sqrt(float(np.median(sizes)) * 4 / math.pi) if sizes.size else 25.0
-    return Example(torch.from_numpy(layers), diameter)
+    return math.sqrt(float(np.median(sizes)) * 4 / math.pi) if sizes.size else 25.0
 
 
 def depths(labels: NDArray[np.int32]) -> NDArray[np.float32]:

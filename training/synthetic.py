@@ -1,8 +1,8 @@
 """Drawn fluorescence nuclei: an image and its labels from a seed.
 
 What makes real images hard is drawn, each in a degree of its own: blur, photon and camera noise,
-uneven light, dense and touching nuclei, out-of-focus haze of cytoplasm, texture and nucleoli, dim
-beside bright ones, debris that is no nucleus.
+uneven light, dense and touching nuclei, out-of-focus haze, cytoplasm that glows in the shape of the
+cell, texture and nucleoli, dim beside bright ones, debris that is no nucleus.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ Pixels = NDArray[np.float32]
 Labels = NDArray[np.int32]
 
 _ANGLES = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+_GLOWING = 0.2
+"""The part of the images where the cytoplasm is seen."""
 _OVERLAP = 0.3
 """The part of a nucleus that may lie under earlier ones, which cut it off there."""
 
@@ -84,37 +86,66 @@ def _whole(labels: Labels) -> Labels:
 
 def _photograph(random: np.random.Generator, labels: Labels, diameter: float) -> Pixels:
     """What a microscope sees of the labels."""
-    side, number = labels.shape[0], int(labels.max())
+    shape, number = labels.shape, int(labels.max())
     bright = np.exp(random.normal(0, random.uniform(0.1, 0.7), number + 1))
     bright[0] = 0
     light = bright[labels]
     # Chromatin and nucleoli.
-    texture = _smooth(random, side, diameter * random.uniform(0.04, 0.15))
+    texture = _smooth(random, shape, diameter * random.uniform(0.04, 0.15))
     light *= np.clip(1 + random.uniform(0, 0.35) * texture, 0.1, None)
     # Brighter in the middle, as a round body is, more or less.
     depth = ndimage.distance_transform_edt(labels > 0) / (diameter / 2)
     light *= 1 - random.uniform(0, 0.5) * (1 - np.clip(depth, 0, 1))
     _add_debris(random, light, diameter)
-    # Haze of cytoplasm and of what is out of focus.
+    if random.random() < _GLOWING:
+        light += cytoplasm(random, labels, diameter)
+    # Haze of what is out of focus.
     haze = ndimage.gaussian_filter(light, diameter * random.uniform(0.4, 1.5))
     light += max(0.0, random.uniform(-0.8, 0.8)) * haze
     light = ndimage.gaussian_filter(light, random.uniform(0.4, 0.07 * diameter + 0.6))
-    uneven = _smooth(random, side, side * random.uniform(0.2, 0.6))
+    uneven = _smooth(random, shape, shape[0] * random.uniform(0.2, 0.6))
     light *= np.clip(1 + random.uniform(0, 0.4) * uneven, 0.2, None)
     light += random.uniform(0, 0.15) * np.clip(1 + uneven, 0, None)
-    photons = np.exp(random.uniform(np.log(25), np.log(2000)))
+    photons = np.exp(random.uniform(np.log(40), np.log(2000)))
     noisy = random.poisson(np.clip(light, 0, None) * photons) / photons
-    noisy += random.normal(0, random.uniform(0.002, 0.06), noisy.shape)
+    noisy += random.normal(0, random.uniform(0.002, 0.04), noisy.shape)
     seen: Pixels = noisy.astype(np.float32)
     return seen
 
 
-def _smooth(random: np.random.Generator, side: int, sigma: float) -> NDArray[np.float64]:
+def cytoplasm(random: np.random.Generator, labels: Labels, diameter: float) -> NDArray[np.float64]:
+    """Light of the cells around the nuclei: each as far as it reaches, up to its neighbours.
+
+    Where a nucleus of brightness 1 lies it is between a little and most of that.
+    """
+    shape, count = labels.shape, int(labels.max())
+    away, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+    owner = labels[tuple(nearest)]
+    reach = diameter * random.uniform(0.2, 1.4) * np.exp(random.normal(0, 0.3, count + 1))
+    # Ragged edges: what is added to the distance differs from place to place.
+    ragged = _smooth(random, shape, diameter * random.uniform(0.15, 0.5))
+    rest = 1 - (away + random.uniform(0, 0.3) * diameter * ragged) / reach[owner]
+    level = random.uniform(0.05, 0.5) * np.exp(random.normal(0, 0.3, count + 1))
+    falls = random.uniform(0, 1.5)  # how fast it thins out towards the edge
+    light = level[owner] * np.clip(rest, 0, 1) ** falls * (rest > 0)
+    # A granular or fibrous inside, and a nucleus that may leave a hole in it.
+    grains = _smooth(random, shape, diameter * random.uniform(0.03, 0.12))
+    light *= np.clip(1 + random.uniform(0, 0.5) * grains, 0, None)
+    light[labels > 0] *= random.uniform(0.3, 1)
+    seen: NDArray[np.float64] = ndimage.gaussian_filter(
+        light, random.uniform(0.5, 0.06 * diameter + 0.6)
+    )
+    return seen
+
+
+def _smooth(
+    random: np.random.Generator, shape: tuple[int, ...], sigma: float
+) -> NDArray[np.float64]:
     """Random clouds of the size `sigma`, of mean 0 and deviation 1."""
     coarse = max(1, int(sigma / 3))
-    small = random.normal(size=(side // coarse + 3,) * 2)
+    small = random.normal(size=[n // coarse + 3 for n in shape])
     small = ndimage.gaussian_filter(small, sigma / coarse, mode="wrap")
-    clouds = ndimage.zoom(small, coarse, order=1)[:side, :side]
+    clouds = ndimage.zoom(small, coarse, order=1)[tuple(map(slice, shape))]
     result: NDArray[np.float64] = (clouds - clouds.mean()) / (clouds.std() + 1e-9)
     return result
 

@@ -16,16 +16,18 @@ import real
 import synthetic
 import torch
 from network import MULTIPLE, Probabilities, UNet
-from patches import Example, batch, example
+from numpy.typing import NDArray
+from patches import PERCENTILES, Example, batch, example, usual_diameter
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 SEED = 20
-STEPS = 2600
+STEPS = 3100
 BATCH = 4
 SIDE = 128
 DRAWN = 400
 """Drawn images, of 256 x 256 pixels."""
-REAL_SHARE = 0.5
+SHARES = {"real": 0.38, "real, glowing": 0.12, "drawn": 0.5}
+"""How often each kind of image is shown; in the second the cells around the nuclei are drawn in."""
 RATE = 4e-3
 
 
@@ -50,30 +52,45 @@ def train(wheel: Path, steps: int, to: Path) -> UNet:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     random = np.random.default_rng(SEED)
-    taken = [example(image, labels) for _, image, labels in real.read(wheel, "training-data")]
-    drawn = [example(*synthetic.draw(np.random.default_rng((SEED, n)))) for n in range(DRAWN)]
-    print(f"{len(taken)} real images, {len(drawn)} drawn ones", flush=True)
+    kinds = _kinds(wheel)
+    print(", ".join(f"{len(of)} {kind}" for kind, of in kinds.items()), flush=True)
     network = UNet()
     export(network.eval(), to)  # what cannot be written is better known now
-    network.train()
+    network.train().to(memory_format=torch.channels_last)  # an eighth quicker on a CPU
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, RATE, total_steps=steps, pct_start=0.15
     )
     losses: list[float] = []
     for step in range(1, steps + 1):
-        losses.append(_step(network, optimiser, _examples(random, taken, drawn), random))
+        kind = random.choice(list(SHARES), p=list(SHARES.values()))
+        losses.append(_step(network, optimiser, kinds[kind], random))
         schedule.step()
         if step % 200 == 0:
             recent, seconds = np.mean(losses[-200:]), time.process_time()
             print(f"step {step} of {steps}: loss {recent:.4f}, {seconds:.0f} s", flush=True)
-    return network.eval()
+    return network.eval().to(memory_format=torch.contiguous_format)
 
 
-def _examples(
-    random: np.random.Generator, taken: list[Example], drawn: list[Example]
-) -> list[Example]:
-    return taken if random.random() < REAL_SHARE else drawn
+def _kinds(wheel: Path) -> dict[str, list[Example]]:
+    """The images of each kind of :data:`SHARES`."""
+    random = np.random.default_rng(SEED)
+    taken = [(image, labels) for _, image, labels in real.read(wheel, "training-data")]
+    drawn = [synthetic.draw(np.random.default_rng((SEED, n))) for n in range(DRAWN)]
+    return {
+        "real": [example(*one) for one in taken],
+        "real, glowing": [example(_glowing(random, *one), one[1]) for one in taken],
+        "drawn": [example(*one) for one in drawn],
+    }
+
+
+def _glowing(
+    random: np.random.Generator, image: NDArray[np.float32], labels: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """A real image with cytoplasm, as bright as it would be beside a usual nucleus there."""
+    nuclei, ground = np.median(image[labels > 0]), np.percentile(image, PERCENTILES[0])
+    glow = synthetic.cytoplasm(random, labels, usual_diameter(labels))
+    return (image + (nuclei - ground) * glow).astype(np.float32)
 
 
 def _step(
