@@ -266,7 +266,7 @@ def test_real_nuclei_are_found_with_nothing_set(sample: tuple[Array, Array]) -> 
     del params["diameter"]  # the host's
     found = evaluate_instances(runner.predict(mini(), image, axes="YX", **params), truth)
     assert found.matchings[0].f1 >= 0.9
-    assert found.matchings[5].f1 >= 0.81  # IoU 0.75
+    assert found.matchings[5].f1 >= 0.8  # IoU 0.75
 
 
 def test_it_comes_along_and_is_small() -> None:
