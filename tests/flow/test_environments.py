@@ -78,6 +78,7 @@ def test_a_header_says_which_python_and_which_packages(tmp_path: Path) -> None:
         "",
         "[tool.uv]",
         'exclude-newer = "2026-01-01T00:00:00Z"',
+        'exclude-dependencies = ["napari"]',
     )
     found = read_header(write(tmp_path / "toy.py", "#!/usr/bin/env python\n\n" + text))
     assert found.requires_python == ">=3.11,<3.13"
@@ -87,6 +88,8 @@ def test_a_header_says_which_python_and_which_packages(tmp_path: Path) -> None:
     )
     assert found.names == {"cellpose", "torch"}
     assert found.listed is None
+    assert found.excluded == ("napari",)
+    assert read_header(write(tmp_path / "toy.py", GOOD)).excluded == ()
     assert read_header(write(tmp_path / "win.py", text.replace("\n", "\r\n"))).names == found.names
 
 
@@ -109,6 +112,8 @@ def test_the_list_beside_a_runner_tells_the_names(tmp_path: Path) -> None:
         (header("dependencies = []", "requires-python = 3.11"), 3, "requires-python is not"),
         (header("dependencies = []", "requires-python = '3.11'"), 3, 'not such as ">=3.11'),
         (header("dependencies = [" + "'a'," * 1001 + "]"), 2, "more than 1000 dependencies"),
+        (header("[tool.uv]", "exclude-dependencies = 'a'"), 3, "is not a list of names"),
+        (header("[tool.uv]", "exclude-dependencies = ['--index']"), 3, "is no name of a package"),
     ],
 )
 def test_a_mistake_in_a_header_is_told_with_file_and_line(
@@ -186,6 +191,17 @@ def test_an_environment_has_what_the_header_asks_for_and_is_built_once(
     assert time.perf_counter() - started < 0.1
     assert not steps
     assert names(runner.parent) == before  # nothing is written beside a runner
+
+
+def test_what_the_header_excludes_is_left_out_though_others_ask_for_it(tmp_path: Path) -> None:
+    asked = "dependencies = ['appose==0.12.0', 'importlib-metadata==8.7.0']"
+    left_out = header(asked, "[tool.uv]", "exclude-dependencies = ['zipp']")
+    with_it = environment_for(write(tmp_path / "toy.py", header(asked)))
+    without = environment_for(write(tmp_path / "toy.py", left_out))
+    assert with_it.version_of("zipp")
+    assert without.version_of("importlib-metadata") == "8.7.0"
+    assert without.version_of("zipp") is None
+    assert without.digest != with_it.digest
 
 
 def test_what_is_half_built_or_broken_is_built_anew(built: Path, runner: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_runner_takes_what_its_manifest_sets(runner: Path) -> None:
     for model in registry.family(runner.stem).models:
         keywords = registry.default_config(model)
         if registry.metadata_for(model).rescale == "always":
-            del keywords[HOST_DIAMETER]  # by which the host zooms
+            keywords.pop(HOST_DIAMETER, None)  # by which the host zooms
         assert [name for name in keywords if read.refuses(name)] == [], model.id
         needed = set(read.accepted) - set(keywords) - read.surveyed
         assert needed <= _with_default(runner), model.id
@@ -59,7 +59,7 @@ def test_an_environment_is_pinned_for_every_machine(runner: Path) -> None:
     header = read_header(runner)
     assert header.listed is not None
     listed = header.list_file.read_text()
-    assert "http" not in listed
+    assert "://" not in listed
     assert not re.search(r"^\s*-", listed.replace("    --hash=", ""), re.M)
     packages = re.findall(r"^([A-Za-z0-9._-]+)==", listed, re.M)
     assert {"numpy", "appose"} <= set(packages)

@@ -34,6 +34,8 @@ VERSIONS = {
     "cellpose": {"cyto3", "nuclei", "cyto1", "cyto2"},
     "cellposesam": {"cpsam"},
     "unet": {"nuclei-mini"},
+    "instanseg": {"fluorescence_nuclei_and_cells", "single_channel_nuclei", "brightfield_nuclei"},
+    "nellie": {"organelles", "organelles-3d"},
     "stardist": {
         "2D_versatile_fluo",
         "2D_versatile_he",

@@ -110,6 +110,7 @@ def wanted(runner: Path) -> Wanted:
         "packages": header.listed if header.listed is not None else header.dependencies,
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}" if is_own else python,
         "platform": f"{sys.platform} {platform.machine()}",
+        **({"excluded": header.excluded} if header.excluded else {}),
     }
     text = json.dumps(parts, sort_keys=True)
     return Wanted(header, python, hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -214,6 +215,10 @@ def _install(want: Wanted, progress: Progress) -> None:
         packages += ["--requirements", header.list_file.absolute()]
     else:
         packages += header.dependencies
+    if header.excluded:
+        excluded = folder / "excluded.txt"
+        excluded.write_text("\n".join(header.excluded) + "\n", encoding="utf-8")
+        packages += ["--excludes", excluded]
     if "torch" in header.names and chooses_torch(settings(os.environ)):
         packages.append("--torch-backend=auto")
     # `install` checks the hashes that a list has and resolves what it leaves out, which `sync`

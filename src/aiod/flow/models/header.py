@@ -2,7 +2,8 @@
 
 The header is a block of inline script metadata (PEP 723); the list, ``<family>.txt`` beside
 ``<family>.py``, holds what the header's dependencies came to: exact versions with hashes, for
-every platform, so that the same environment comes about anywhere and at any time.
+every platform, so that the same environment comes about anywhere and at any time. What packages ask
+for and a runner never imports, the header names in ``[tool.uv] exclude-dependencies``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Header:
     requires_python: str
     dependencies: tuple[str, ...]
     listed: str | None
+    excluded: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -88,7 +90,8 @@ def read_header(runner: Path) -> Header:
         raise RunnerError(f"{runner}:{line}: the header is not TOML: {told}.") from error
     lines = _Lines(runner, first, plain.splitlines())
     requires = _python(table.get("requires-python", ""), lines)
-    return Header(runner, requires, _dependencies(table.get("dependencies", []), lines), listed)
+    dependencies = _dependencies(table.get("dependencies", []), lines)
+    return Header(runner, requires, dependencies, listed, _excluded(table, lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +131,19 @@ def _dependencies(value: Any, lines: _Lines) -> tuple[str, ...]:
             raise lines.wrong(
                 item, f'{shown(item)} is no dependency such as "numpy==2.2.6"'
             ) from error
+    return tuple(value)
+
+
+def _excluded(table: dict[str, Any], lines: _Lines) -> tuple[str, ...]:
+    """Names of packages that are left out although others ask for them, as uv has it."""
+    tool = table.get("tool")
+    uv = tool.get("uv") if isinstance(tool, dict) else None
+    value = uv.get("exclude-dependencies", []) if isinstance(uv, dict) else []
+    if not isinstance(value, list) or len(value) > _MAX_DEPENDENCIES:
+        raise lines.wrong("exclude-dependencies", "exclude-dependencies is not a list of names")
+    for item in value:
+        if not isinstance(item, str) or not _NAME.fullmatch(item):
+            raise lines.wrong(
+                "exclude-dependencies", f'{shown(item)} is no name of a package such as "napari"'
+            )
     return tuple(value)
