@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 AIOD = Path(sys.executable).with_name("aiod")
 # Commands that ask servers elsewhere: here it is checked that they are understood.
-NETWORK = ("pull", "check-links")
+NETWORK = ("pull", "check-links", "import")
 RUNNING = ("run", "rerun", "verify", "eval", "env", "steps", "test")
 SAMPLE = ROOT / "src" / "aiod" / "samples" / "nuclei_2d.ome.tif"
 

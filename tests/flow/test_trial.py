@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from toylab import blobs, pieces, save
@@ -109,3 +110,31 @@ def test_what_fails_is_told_and_ends_the_trial(lab: Path, example: tuple[str, st
     assert "ran out of memory" in told(trial, "labels")
     (lab / "runners" / "toy.py").write_text("def load(weights, *, config, device): ...")
     assert "has no header" in told(tried(lab), "environment")
+
+
+CHECK = """
+
+def check(model, *, input, expected, threshold=100):
+    same = bool(((np.load(input)[0, 0] > threshold) == np.load(expected)).all())
+    return {"passed": same, "told": f"{same} above {threshold}"}
+"""
+
+
+def test_tensors_of_the_network_are_for_the_runner_to_compare(lab: Path) -> None:
+    image = blobs((150, 130))
+    np.save(lab / "given.npy", image[None, None])
+    np.save(lab / "right.npy", image > 100)
+    test = {"input": "../given.npy", "expected": "../right.npy"}
+    without = tried(lab, test=test)
+    assert states(without) == {**KEPT, "result": "not checked"}
+    runner = lab / "runners" / "toy.py"
+    runner.write_text(runner.read_text() + CHECK)
+    good = tried(lab, test=test)
+    assert states(good) == KEPT
+    assert told(good, "result") == "True above 100"
+    assert "Y 150 × X 130" in told(good, "labels")  # the tensor, as an image
+    assert states(tried(lab, test=test, threshold=180)) == {**KEPT, "result": "failed"}
+    runner.write_text(runner.read_text().replace('"passed": same', '"passed": 1'))
+    assert "check returned a dict where" in told(tried(lab, test=test), "result")
+    np.save(lab / "given.npy", np.array([print], object), allow_pickle=True)
+    assert states(tried(lab, test=test))["result"] == "failed"

@@ -27,6 +27,7 @@ _COMMANDS = {
     "env": ("env",),
     "trial": ("test",),
     "new": ("new",),
+    "zoo": ("import",),
     "check": ("validate", "fmt", "upgrade"),
     "maintain": ("export", "schema"),
 }

@@ -114,6 +114,7 @@ def add_version(
     metadata: Mapping[str, Any] | None = None,
     params: Iterable[Mapping[str, Any]] | None = None,
     hashed: bool = True,
+    known: tuple[str, int | None] | None = None,
     dry_run: bool = False,
     registries: Iterable[Path | str] = (),
     progress: Progress = silent,
@@ -121,8 +122,9 @@ def add_version(
     """A new version of a family, which may come from an earlier layer.
 
     Parameters, authors and licences that are not given are those of the family; `params` replaces
-    its whole list. `location` None makes an algorithm without weights. Raises UsageError when the
-    version exists already.
+    its whole list. `location` None makes an algorithm without weights. `known` are the SHA-256 of
+    the weights and their size in bytes (or None), where they need not be read for it. Raises
+    UsageError when the version exists already.
     """
     layer = Path(layer)
     registry = _registry(layer, registries)
@@ -132,15 +134,20 @@ def add_version(
     own = {**described, **(metadata or {})}
     if own and "description" not in own:
         raise UsageError("A version with metadata of its own needs a description.")
+    reads = hashed and known is None
     knobs = {} if params is None else {"params": [dict(item) for item in params]}
     document["versions"][version] = _given(
         {
             "slug": slug,
             "axes": axes,
             "metadata": own or None,
-            "tasks": {task: {**_task(layer, location, config_path, hashed, progress), **knobs}},
+            "tasks": {task: {**_task(layer, location, config_path, reads, progress), **knobs}},
         }
     )
+    if known is not None and location is not None:
+        sha256, size = known
+        entry = document["versions"][version]["tasks"][task]["locations"][0]
+        entry.update(_given({"sha256": sha256, "size": size}))
     return done([planned(path, before, document, registry.tasks)], dry_run)[0]
 
 

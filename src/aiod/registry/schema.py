@@ -197,12 +197,18 @@ class ModelTest(Strict):
     """An input and the result that the model must give for it."""
 
     input: Annotated[
-        Location, Field(description="URL or path of an image.", examples=["tests/nuclei.tif"])
+        Location,
+        Field(
+            description="URL or path of an image; or of a tensor as the network takes it (.npy), "
+            "for runners with a function `check`.",
+            examples=["tests/nuclei.tif"],
+        ),
     ]
     expected: Annotated[
         Location | Annotated[int, Field(ge=0)],
         Field(
-            description="URL or path of the labels that are right, or the number of objects.",
+            description="URL or path of the labels that are right, or the number of objects; for a "
+            "tensor, that of the network's answer (.npy).",
             examples=["tests/nuclei_labels.tif"],
         ),
     ]
