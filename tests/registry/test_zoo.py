@@ -222,7 +222,7 @@ def test_what_is_no_package_is_a_sentence(
     for source, told in (
         (str(tmp_path / "empty"), r"it has no rdf\.yaml"),
         (str(tmp_path / "nothing.zip"), "no such file"),
-        ("no-such-model", "has no model"),
+        ("no-such-model", "gives no"),
         (server.url("/endless/rdf.yaml"), "has more than"),
         (server.url("/gone/rdf.yaml"), "cannot be read"),
         (server.url("/binary/rdf.yaml"), "not UTF-8"),

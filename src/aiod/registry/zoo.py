@@ -302,7 +302,7 @@ def _of_id(model_id: str, scratch: Path, progress: Progress) -> Package:
             return _at_url(listed, scratch, progress)
         close = nearest(model_id, _ids())
         raise AiodError(
-            f"The BioImage Model Zoo has no model {shown(model_id)}: {error.what.rstrip('.')}.",
+            f"The BioImage Model Zoo gives no {shown(model_id)}: {error.what.rstrip('.')}.",
             hint=f"did you mean {close[0]}?" if close else "https://bioimage.io lists its models",
         ) from error
 
