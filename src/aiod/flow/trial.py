@@ -252,7 +252,7 @@ def _as_image(path: Path, axes: str, target: Path) -> Path | None:
         return None
     try:
         pixels = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):  # its head may say what it likes
         return None
     while pixels.ndim > len(axes) and 1 in pixels.shape:
         pixels = pixels.squeeze(pixels.shape.index(1))
