@@ -70,7 +70,7 @@ def test_a_model_that_cannot_be_reached_is_there_too(toys: Registry) -> None:
 
 
 def test_families_are_named_in_the_order_of_the_layers(toys: Registry) -> None:
-    assert toys.families[0] == "cellpose"
+    assert toys.families[0] == "bioimageio"
     assert toys.families[-1] == "toy"
     assert toys.family("toy").name == "Toy"
     assert isinstance(toys.family("toy"), Family)
