@@ -36,6 +36,14 @@ def test_a_runner_takes_what_its_manifest_sets(runner: Path) -> None:
 
 
 @pytest.mark.parametrize("runner", RUNNERS, ids=lambda path: path.stem)
+def test_a_runner_says_what_was_verified_of_it(runner: Path) -> None:
+    told = ast.get_docstring(ast.parse(runner.read_text())) or ""
+    _, _, verified = told.partition("\n\nverified: ")
+    assert verified.startswith(("real weights", "own weights", "contract only", "the algorithm"))
+    assert "CPU" in verified
+
+
+@pytest.mark.parametrize("runner", RUNNERS, ids=lambda path: path.stem)
 def test_a_runner_imports_nothing_of_ours_and_is_imported_by_nobody(runner: Path) -> None:
     tree = ast.parse(runner.read_text())
     imported = [

@@ -255,7 +255,6 @@ def test_wrong_files_and_images_are_said_to_be(
     for name, old, new, words in (
         ("norms", "0.15", "15", "has std 15; expected a number between 0 and 1"),
         ("padding", "128", "100000", "has padding_factor 100000; expected a multiple of 16"),
-        ("several", "[1]", "[1, 2]", "only networks for one kind of object are known"),
         ("code", "[1]", "!!python/name:os.system", "no YAML that can be read safely"),
         ("fitting", "", "", ""),
     ):

@@ -16,6 +16,10 @@ trained from them; Cellpose-SAM is another family.
 Whatever Cellpose takes from the image it is given comes here from the whole image, so that tiles
 agree: the 1st and 99th percentile (`survey`), the diameter (a parameter, or the checkpoint's own),
 and no object is dropped for filling much of a tile. Nothing is ever downloaded.
+
+verified: own weights (a network trained on drawn cells: planes, channels and a stack, in tiles and
+whole, on a CPU. Not run: the published files, which lie on a server that could not be reached, and
+any GPU)
 """
 
 from __future__ import annotations

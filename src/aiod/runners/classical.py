@@ -17,6 +17,9 @@ to its highest neighbour until it stands on a summit (Cousty et al. 2009,
 doi:10.1109/TPAMI.2008.173).
 
 Lengths are pixels of Y and X; `anisotropy` is how many of them a step in Z is.
+
+verified: the algorithms themselves (no weights; real and drawn images, planes and stacks, in tiles
+and whole, on a CPU, in `make test`)
 """
 
 from __future__ import annotations
