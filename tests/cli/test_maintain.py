@@ -20,7 +20,7 @@ MakeLayer = Callable[..., Path]
 
 def test_export_writes_what_the_peer_loads(tmp_path: Path) -> None:
     out = tmp_path / "exported"
-    assert works("export", "--format", "aiod", out) == f"8 manifests written to {out}.\n"
+    assert works("export", "--format", "aiod", out) == f"10 manifests written to {out}.\n"
     peer = load_manifests(sorted(out.iterdir()))
     assert set(peer) == {model.family for model in load() if model.needs_weights}
 

@@ -217,7 +217,13 @@ def test_pull_all_takes_what_it_can_get(
     assert "cannot be had from any of their locations" in done.stderr
     assert "Traceback" not in done.stderr
     listed = [path.name for path in (tmp_path / "mirror" / "manifests").iterdir()]
-    assert sorted(listed) == ["classical.json", "tasks.json", "toy.json", "unet.json"]
+    assert sorted(listed) == [
+        "classical.json",
+        "nellie.json",
+        "tasks.json",
+        "toy.json",
+        "unet.json",
+    ]
     works("validate", tmp_path / "mirror")
 
 
