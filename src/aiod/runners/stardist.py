@@ -15,6 +15,10 @@ https://doi.org/10.1109/WACV45572.2020.9093435; the calls are those of release 0
 
 The percentiles that brightness is stretched by come from the whole image (`survey`), so that
 tiles agree. Nothing is ever downloaded.
+
+verified: own weights (networks trained on drawn cells: planes, colours and a stack, in tiles and
+whole, on a CPU. Not run: the published files, which lie on servers that could not be reached, and
+any GPU)
 """
 
 from __future__ import annotations
