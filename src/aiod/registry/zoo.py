@@ -301,9 +301,10 @@ def _of_id(model_id: str, scratch: Path, progress: Progress) -> Package:
         if listed is not None:
             return _at_url(listed, scratch, progress)
         close = nearest(model_id, _ids())
+        hint = "https://bioimage.io lists its models; a zip from there will do too"
         raise AiodError(
             f"The BioImage Model Zoo gives no {shown(model_id)}: {error.what.rstrip('.')}.",
-            hint=f"did you mean {close[0]}?" if close else "https://bioimage.io lists its models",
+            hint=f"did you mean {close[0]}?" if close else hint,
         ) from error
 
 
