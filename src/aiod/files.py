@@ -6,8 +6,9 @@ import codecs
 import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from aiod.errors import AiodError
 
@@ -17,6 +18,26 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
 
     Raises AiodError when the file is missing, unreadable or too large.
     """
+    with _opened(path) as (handle, status):
+        parts = [os.read(handle, min(status.st_size, limit) + 1)]
+        # One byte more than it has was asked for: a file that gave no more is at its end.
+        while parts[-1] and (size := sum(map(len, parts))) != status.st_size and size <= limit:
+            parts.append(os.read(handle, 1 << 20))
+    raw = b"".join(parts)
+    if len(raw) > limit:
+        raise AiodError(f"{path} is larger than {limit:,} bytes, which no such file needs.")
+    return raw
+
+
+@contextlib.contextmanager
+def open_regular(path: Path | str) -> Iterator[BinaryIO]:
+    """A file to read parts of; raises AiodError where it is none or cannot be read."""
+    with _opened(path) as (handle, _), os.fdopen(handle, "rb", closefd=False) as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[int, os.stat_result]]:
     try:
         # Not blocking: a pipe that lies where a file is expected is refused instead of waited for.
         handle = os.open(
@@ -26,18 +47,11 @@ def read_bytes(path: Path | str, *, limit: int) -> bytes:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
                 raise AiodError(f"{path} is not a file.")
-            parts = [os.read(handle, min(status.st_size, limit) + 1)]
-            # One byte more than it has was asked for: a file that gave no more is at its end.
-            while parts[-1] and (size := sum(map(len, parts))) != status.st_size and size <= limit:
-                parts.append(os.read(handle, 1 << 20))
+            yield handle, status
         finally:
             os.close(handle)
     except OSError as error:
         raise AiodError(f"{path} cannot be read: {reason(error)}.") from error
-    raw = b"".join(parts)
-    if len(raw) > limit:
-        raise AiodError(f"{path} is larger than {limit:,} bytes, which no such file needs.")
-    return raw
 
 
 def read_text(path: Path | str, *, limit: int) -> str:

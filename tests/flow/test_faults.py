@@ -34,6 +34,7 @@ from aiod.flow.tiles import job
 from aiod.flow.tiles.assemble import join_tiles
 from aiod.flow.tiles.blocks import Block, BlockStore
 from aiod.flow.tiles.engine import Engine
+from aiod.flow.tiles.journal import SUFFIX, Journal
 from aiod.flow.tiling import Plan
 from aiod.progress import Step
 
@@ -43,7 +44,14 @@ Go = Callable[..., Done]
 
 
 def tile_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(".aiod/*/*/tiles/*.tile"))
+    return sorted(folder.glob(f".aiod/*/*/tiles/*{SUFFIX}"))
+
+
+def finished_in(folder: Path) -> list[tuple[int, int]]:
+    """Frame and tile of each tile that a folder keeps."""
+    journal = Journal(folder)
+    journal.look()
+    return list(journal)
 
 
 def at_tile(number: int, act: Callable[[], object]) -> Callable[[Step], None]:
@@ -108,7 +116,7 @@ def test_a_tile_that_vanishes_before_the_labels_are_written_is_no_background(
     go: Go, lab: Path, picture: tuple[Path, Image], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def without_one(*words: Any, **more: Any) -> Any:
-        tile_files(tmp_path / "out")[4].unlink()
+        tile_files(tmp_path / "out")[0].unlink()
         return join_tiles(*words, **more)
 
     with monkeypatch.context() as patch:
@@ -119,12 +127,15 @@ def test_a_tile_that_vanishes_before_the_labels_are_written_is_no_background(
     assert same_labels(labels_of(go("plane", picture[0], tile=(50,))), pieces(picture[1]))
 
 
+PLAN = Plan((4, 4), (2, 2), (1, 1))
+
+
 def test_a_tile_that_the_system_does_not_let_be_read_may_be_there(tmp_path: Path) -> None:
-    store = BlockStore(tmp_path, Plan((4, 4), (2, 2), (1, 1)), objects=True)
+    store = BlockStore(tmp_path, PLAN, objects=True)
     assert store.known(0, 0) is None
-    store.path(0, 0).symlink_to(store.path(0, 0))
+    (tmp_path / f"loop{SUFFIX}").symlink_to(tmp_path / f"loop{SUFFIX}")
     with pytest.raises(AiodError, match="cannot be read"):
-        store.known(0, 0)
+        store.look()
 
 
 @pytest.mark.parametrize(
@@ -141,34 +152,50 @@ def test_a_tile_that_the_system_does_not_let_be_read_may_be_there(tmp_path: Path
         (b'"codec": "lz4f"', b'"codec": "zstd"'),
     ],
 )
-def test_a_file_that_is_not_the_tile_of_the_plan_is_none(
+def test_a_record_that_is_not_the_tile_of_the_plan_is_none(
     tmp_path: Path, old: bytes, new: bytes
 ) -> None:
-    store = BlockStore(tmp_path, Plan((4, 4), (2, 2), (1, 1)), objects=True)
+    store = BlockStore(tmp_path / "one", PLAN, objects=True)
+    store.folder.mkdir()
     labels = np.zeros((3, 3), np.uint32)
     labels[0, 0], labels[2, 2] = 1, 2
-    store.save(0, 0, Block(2, 0.5), labels)
+    store.save([((0, 0), Block(2, 0.5), labels)])
     assert store.known(0, 0) == Block(2, 0.5)
-    content = store.path(0, 0).read_bytes()
+    (content,) = contents(store.folder)
     assert old in content
-    store.path(0, 0).write_bytes(content.replace(old, new))
-    assert store.known(0, 0) is None
+    other = BlockStore(tmp_path / "other", PLAN, objects=True)
+    write_journal(other.folder, content.replace(old, new))
+    assert other.has(0, 0)
+    assert other.known(0, 0) is None
     with pytest.raises(AiodError, match="damaged"):
-        store.labels(0, 0)
+        other.labels(0, 0)
+    other.save([((0, 0), Block(2, 0.5), labels)])
+    assert other.known(0, 0) == Block(2, 0.5)
+    assert np.array_equal(other.labels(0, 0), labels)
 
 
 def test_a_tile_with_more_labels_than_objects_or_more_pixels_is_damaged(tmp_path: Path) -> None:
-    store = BlockStore(tmp_path, Plan((4, 4), (2, 2), (1, 1)), objects=True)
     bomb = imagecodecs.lz4f_encode(bytes(1 << 26))
+    many = imagecodecs.lz4f_encode(np.full((3, 3), 7, np.uint32).tobytes())
     head = {"count": 1, "seconds": 0, "parts": 1, "notes": [], "shape": [3, 3], "dtype": "<u4"}
-    line = json.dumps({**head, "codec": "lz4f", "crc32": zlib.crc32(bomb)}).encode()
-    store.path(0, 0).write_bytes(line + b"\n" + bomb)
-    with pytest.raises(AiodError, match="damaged"):
-        store.labels(0, 0)
-    store.save(0, 0, Block(1, 0.5), np.full((3, 3), 7, np.uint32))
-    os.utime(store.path(0, 0), (1, 1))  # else it is what was just saved
-    with pytest.raises(AiodError, match="damaged"):
-        store.labels(0, 0)
+    for number, body in enumerate((bomb, many)):
+        line = json.dumps({**head, "codec": "lz4f", "crc32": zlib.crc32(body)}).encode()
+        store = BlockStore(tmp_path / str(number), PLAN, objects=True)
+        write_journal(store.folder, line + b"\n" + body)
+        assert store.known(0, 0) == Block(1, 0)
+        with pytest.raises(AiodError, match="damaged"):
+            store.labels(0, 0)
+
+
+def contents(folder: Path) -> list[bytes]:
+    """The records of a folder's only file, which are of tiles that none follows."""
+    (path,) = folder.glob(f"*{SUFFIX}")
+    return [path.read_bytes().partition(b"\n")[2]]
+
+
+def write_journal(folder: Path, content: bytes) -> None:
+    folder.mkdir()
+    (folder / f"old{SUFFIX}").write_bytes(b"0 0 %d\n" % len(content) + content)
 
 
 def test_an_image_that_is_replaced_during_a_run_is_not_said_to_be_done(
@@ -195,7 +222,7 @@ def test_tiles_of_another_image_are_not_taken_from_behind_a_link(
     other = blobs((150, 130), seed=5)
     save(picture[0], other, "YX")
     assert same_labels(labels_of(go("plane", picture[0], tile=(50,))), pieces(other))
-    assert len(list((tmp_path / "elsewhere").glob("*.tile"))) >= 4
+    assert len(finished_in(tmp_path / "elsewhere")) >= 4
 
 
 def test_a_model_that_dies_at_every_start_is_not_started_for_every_tile(
@@ -288,10 +315,10 @@ def test_a_full_disk_or_memory_costs_the_images_that_do_not_fit(
 ) -> None:
     written = job.Written.__call__
 
-    def full(self: job.Written, piece: job.Piece) -> None:
+    def full(self: job.Written, piece: job.Piece) -> Any:
         if self.job.name == "cells":
             raise trouble
-        written(self, piece)
+        return written(self, piece)
 
     path = save(tmp_path / "b.ome.tif", picture[1], "YX")
     with monkeypatch.context() as patch:
@@ -302,7 +329,8 @@ def test_a_full_disk_or_memory_costs_the_images_that_do_not_fit(
         "cells": "failed",
     }
     assert words in str(done.failed[0].error)
-    assert len(tile_files(done.folder)) == 9
+    (kept,) = {path.parent for path in tile_files(done.folder)}
+    assert len(finished_in(kept)) == 9
 
 
 def test_a_model_that_cannot_be_loaded_any_more_is_not_tried_with_each_tile(

@@ -21,6 +21,7 @@ from aiod.flow.request import Request
 from aiod.flow.results.labels import open_labels
 from aiod.flow.results.pyramid import labels_digest
 from aiod.flow.run import Done, run
+from aiod.flow.tiles.journal import Journal
 from aiod.flow.tiles.stitch import Numbering
 from aiod.progress import Step
 from aiod.registry import load
@@ -113,7 +114,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
 
     with pytest.raises(KeyboardInterrupt):
         run(request, load([lab]), progress=stop)
-    finished = len(list((tmp_path / "out").glob(".aiod/cells/nuclei/tiles/*.tile")))
+    journal = Journal(tmp_path / "out/.aiod/cells/nuclei/tiles")
+    journal.look()
+    finished = len(list(journal))
     before = len(lines(calls))
     assert 6 <= finished < 25
     done = run(request, load([lab]))

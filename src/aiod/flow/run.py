@@ -30,7 +30,7 @@ from aiod.flow.record import (
     sealed,
     write_record,
 )
-from aiod.flow.request import Ready, Refused, Request, Settled, look, settle
+from aiod.flow.request import Ready, Refused, Request, Settled, look, plan_of, settle
 from aiod.flow.segment import HIDDEN, Running, crops_in, finished_image, segment
 from aiod.flow.tiles.engine import Engine
 from aiod.progress import Progress, Step, silent
@@ -121,8 +121,9 @@ def run(
         if waiting:
             workers = settled.profile.worker_count(device, request.workers)
             spec = _worker_spec(settled, environment, weights, device, workers)
+            tiles = sum(len(plan_of(settled, each, settled.sets[0])) for each in waiting)
             try:
-                with Engine(workers, spec) as engine:
+                with Engine(workers, spec, models=min(workers, tiles)) as engine:
                     running = Running(settled, engine, spec, folder, key, progress)
                     _segment_all(running, waiting, told.add)
             except BaseException:

@@ -10,8 +10,11 @@ by this process or by the next.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import shutil
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +84,7 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         shutil.rmtree(work / _SCRATCH, ignore_errors=True)
         if record.status == "done":  # and said to be: only now nobody needs the tiles again
             shutil.rmtree(work / _TILES, ignore_errors=True)
-    # What comes after the tiles is imported after them, so that the first comes soon.
+    # Not imported before the first tile, so that it comes soon: see `_import_ahead`.
     from aiod.flow.outputs import write_outputs
 
     record = write_outputs(
@@ -242,6 +245,7 @@ def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[
     failures: list[TileError] = []
     total = len(frames) * len(job.plan)
     running.progress(Step(job.name, 0, total, "tiles"))
+    ahead = threading.Thread(target=_import_ahead, daemon=True)
     for place, found in running.engine.unordered(partial(run_tiles, job), places_of(job, frames)):
         if isinstance(found, Finished):
             tiles[place] = found
@@ -250,9 +254,18 @@ def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[
         else:
             raise found
         running.progress(Step(job.name, len(tiles) + len(failures), total, "tiles"))
+        if ahead.ident is None:
+            ahead.start()
     if failures and not tiles:
         raise failures[0]
     return tiles, failures
+
+
+def _import_ahead() -> None:
+    """Load what comes after the tiles while the model is at the others: half a second."""
+    with contextlib.suppress(ImportError):  # it comes again where it is needed
+        for name in ("scipy.sparse.csgraph", "aiod.flow.outputs"):
+            importlib.import_module(name)
 
 
 class _Made(NamedTuple):
@@ -296,7 +309,7 @@ def _labels(
 
     scratch = job.folder.parent / _SCRATCH
     store = final if direct else temporary_array(scratch, "joined", block, axes)
-    joined = join_tiles(job, tiles, store, link_z=settled.link_z, mapper=mapper)
+    joined = join_tiles(job, tiles, store, link_z=settled.link_z, final=direct, mapper=mapper)
     certificate = None
     if settled.request.certify:
         certificate = _certificate(running, job, joined.labels)
@@ -312,7 +325,8 @@ def _labels(
             pixel_size=image.pixel_size,
             mapper=mapper,
         )
-    target, digest = finish_labels(folder, steps.name, mapper=mapper)
+    seen = joined.seen if direct else None
+    target, digest = finish_labels(folder, steps.name, seen=seen, mapper=mapper)
     return _Made(target, digest, objects, certificate)
 
 

@@ -31,7 +31,14 @@ from aiod.files import read_text, reason, write_atomically
 from aiod.flow.images.image import open_image
 from aiod.flow.results.multiscale import FORMAT, Kind, attributes_of, axes_of
 from aiod.flow.results.omexml import Described, ome_xml
-from aiod.flow.results.pyramid import Map, chunks_for, fill_pyramid, first_level, new_level
+from aiod.flow.results.pyramid import (
+    Map,
+    Seen,
+    chunks_for,
+    fill_pyramid,
+    first_level,
+    new_levels,
+)
 from aiod.flow.source import Box, Pixels, Source
 from aiod.words import counted, listing, printable
 
@@ -95,11 +102,13 @@ def create_labels(
         place = _partial(folder, name)
         shutil.rmtree(place, ignore_errors=True)
         group = zarr.open_group(place, mode="w", zarr_format=3)
-        level = new_level(group, 0, axes, shape, kept, chunks or chunks_for(axes, shape))
+        chunks = chunks or chunks_for(axes, shape)
+        level, steps = new_levels(group, axes, shape, kept, chunks, known)
         group.attrs.update(
             attributes_of(
                 folder / "labels" / name,
                 axes=axes,
+                steps=steps,
                 pixel_size=known,
                 source=source,
                 kind=kind,
@@ -111,10 +120,13 @@ def create_labels(
     return level
 
 
-def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> tuple[Path, str]:
-    """Build the pyramid of a label image that `create_labels` began, and give it its name.
+def finish_labels(
+    folder: Path, name: str, *, seen: Seen | None = None, mapper: Map = map
+) -> tuple[Path, str]:
+    """Fill the pyramid of a label image that `create_labels` began, and give it its name.
 
-    `mapper` may do its blocks in parallel; label images of one folder are finished one at a time.
+    `mapper` may do its blocks in parallel, `seen` is what is known of them (see `fill_pyramid`);
+    label images of one folder are finished one at a time.
     Returns the folder of the label image and the `labels_digest` of its pixels.
 
     Raises AiodError when the folder cannot be written.
@@ -122,7 +134,7 @@ def finish_labels(folder: Path, name: str, *, mapper: Map = map) -> tuple[Path, 
     place, target = _partial(folder, name), folder / "labels" / name
     try:
         group = zarr.open_group(place, mode="r+")
-        digest = fill_pyramid(group, mapper=mapper)
+        digest = fill_pyramid(group, seen=seen, mapper=mapper)
         place.replace(target)
         _list_labels(folder)
     except OSError as error:

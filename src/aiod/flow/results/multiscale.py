@@ -22,6 +22,7 @@ def attributes_of(
     place: Path,
     *,
     axes: str,
+    steps: Sequence[tuple[int, ...]],
     pixel_size: Mapping[str, float],
     source: str | None,
     kind: Kind,
@@ -29,8 +30,9 @@ def attributes_of(
 ) -> dict[str, Any]:
     """The attributes of the group at `place`, which is named as it will be when finished.
 
-    `pixel_size` holds micrometres for those of the axes that are known, `source` is the path of
-    the image, `about` plain JSON that is kept under "aiod".
+    `steps` says of each level every how-many-th pixel of the first it takes, `pixel_size` holds
+    micrometres for those of the axes that are known, `source` is the path of the image, `about`
+    plain JSON that is kept under "aiod".
     """
     named = _source_of(place, source)
     return {
@@ -44,7 +46,7 @@ def attributes_of(
                         | ({"unit": "micrometer"} if axis in pixel_size else {})
                         for axis in axes
                     ],
-                    "datasets": datasets_of(axes, [(1,) * len(axes)], pixel_size),
+                    "datasets": _datasets(axes, steps, pixel_size),
                     "type": "nearest",
                     "metadata": {
                         "description": "Every second pixel of the level before, never averaged.",
@@ -58,7 +60,7 @@ def attributes_of(
     }
 
 
-def datasets_of(
+def _datasets(
     axes: str, steps: Sequence[tuple[int, ...]], pixel_size: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """The levels, of which each takes every how-many-th pixel of the first along each axis."""

@@ -1,22 +1,25 @@
 """The pixels of labels on disk: chunks, the pyramid, and the digest by which two are compared.
 
-Blocks of the digest are read once each: for their hash, and for what the next level takes of them.
+A block of the digest is looked at once: for its hash, and for what the next level takes of it. Who
+writes whole blocks has that done while they are in memory (`Look`); else they are read again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import ZstdCodec
 
-from aiod.flow.results.multiscale import axes_of, datasets_of, next_factors
+from aiod.flow.results.multiscale import axes_of, next_factors
 from aiod.flow.source import Box, Pixels, Source
 
 Map = Callable[..., Iterable[Any]]
@@ -24,6 +27,10 @@ Map = Callable[..., Iterable[Any]]
 
 WRITE_ALL: Any = {"write_empty_chunks": True}
 """How zarr is to treat chunks of nothing but background; see `write_box`."""
+
+_CODEC = ZstdCodec(level=3)
+"""Labels come in runs of equal numbers, which shuffling their bytes hides: Blosc with zstd of the
+same level makes nuclei half as large again and takes three times as long."""
 
 SMALL = 256
 """The pyramid ends where the smaller of Y and X is this many pixels or fewer."""
@@ -83,79 +90,109 @@ def labels_digest(source: Source, *, mapper: Map = map) -> str:
     return _digest(source.axes, source.shape, hashed)
 
 
-def new_level(
+def new_levels(
     group: zarr.Group,
-    number: int,
     axes: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     chunks: tuple[int, ...],
-) -> zarr.Array[Any]:
-    return group.create_array(
-        str(number),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-        dimension_names=list(axes.lower()),
-        fill_value=0,
-        config=WRITE_ALL,
-    )
-
-
-def fill_pyramid(group: zarr.Group, *, mapper: Map = map) -> str:
-    """Make the levels above the first of a label image, and name them; the digest of its labels.
-
-    Each is every second pixel of the one before, never averaged: the mean of labels 2 and 4 would
-    be the object 3. `mapper` may do the blocks in parallel. The digest is that of `labels_digest`,
-    taken while the pixels are read for the first of the smaller levels.
-    """
-    attributes: dict[str, Any] = group.attrs.asdict()
-    axes, pixel_size = axes_of(attributes["ome"]["multiscales"][0])
-    first = first_level(group)
-    levels, steps = _new_levels(group, first, axes, pixel_size)
-    block = _digest_block(axes)
-    look = partial(_hash_first, first, levels[0] if levels else None)
-    digest = _digest(axes, first.shape, mapper(look, _blocks(first.shape, block)))
-    for below, above in pairwise(levels):
-        for _ in mapper(partial(_shrink, below, above), _blocks(below.shape, block)):
-            pass
-    attributes["ome"]["multiscales"][0]["datasets"] = datasets_of(axes, steps, pixel_size)
-    group.attrs.update(attributes)
-    return digest
-
-
-def _new_levels(
-    group: zarr.Group, first: zarr.Array[Any], axes: str, pixel_size: Mapping[str, float]
-) -> tuple[list[zarr.Array[Any]], list[tuple[int, ...]]]:
-    """The empty levels above the first, and every how-many-th pixel each level takes of it.
+    pixel_size: Mapping[str, float],
+) -> tuple[zarr.Array[Any], list[tuple[int, ...]]]:
+    """The empty levels of a pyramid: the first, and every how-many-th pixel each takes of that.
 
     No chunk of a level reaches across what becomes of a block of the digest in the level below.
     """
-    shape, steps, levels = first.shape, [(1,) * len(axes)], []
+
+    def make(number: int) -> zarr.Array[Any]:
+        return group.create_array(
+            str(number),
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            compressors=_CODEC,
+            dimension_names=list(axes.lower()),
+            fill_value=0,
+            config=WRITE_ALL,
+        )
+
+    first, steps = make(0), [(1,) * len(axes)]
     while min(shape[-2:]) > SMALL:
         factors = next_factors(axes, steps[-1], pixel_size)
         shape = tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
         most = (n // f for n, f in zip(_digest_block(axes), factors, strict=True))
         chunks = tuple(map(min, chunks_for(axes, shape), most))
-        levels.append(new_level(group, len(steps), axes, shape, first.dtype, chunks))
+        make(len(steps))
         steps.append(tuple(s * f for s, f in zip(steps[-1], factors, strict=True)))
-    return levels, steps
+    return first, steps
 
 
-def _shrink(below: zarr.Array[Any], above: zarr.Array[Any], box: Box) -> Pixels:
-    """Write what the level above takes of a box of the level below; the pixels of that box."""
-    pixels = _read(below, box)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Called with a block of the digest in a level: fills the next from it; its start, and hash."""
+
+    level: zarr.Array[Any]
+    above: zarr.Array[Any] | None
+
+    def __call__(self, box: Box, pixels: Pixels | None = None) -> tuple[tuple[int, ...], bytes]:
+        """`pixels` are those of the box, where they need not be read."""
+        if pixels is None:
+            pixels = _read(self.level, box)
+        if self.above is not None:
+            _shrink(self.level.shape, self.above, box, pixels)
+        return box.start, _hash_of(pixels)
+
+
+def look_at(first: zarr.Array[Any], axes: str, block: tuple[int, ...]) -> Look | None:
+    """For who writes `block` by `block`: None where those are no blocks of the digest."""
+    whole = tuple(map(min, first.shape, _digest_block(axes)))
+    return (
+        Look(first, _level(zarr.open_group(first.store, mode="r+"), 1)) if block == whole else None
+    )
+
+
+Seen = Iterable[tuple[tuple[int, ...], bytes]]
+"""What `Look` gave of every block, in any order."""
+
+
+def fill_pyramid(group: zarr.Group, *, seen: Seen | None = None, mapper: Map = map) -> str:
+    """Fill the levels above the first of a label image; the digest of its labels.
+
+    Each is every second pixel of the one before, never averaged: the mean of labels 2 and 4 would
+    be the object 3. `mapper` may do the blocks in parallel; they need not be read for the second
+    level and the digest (`labels_digest`) where they were `seen`.
+    """
+    attributes: dict[str, Any] = group.attrs.asdict()
+    axes, _ = axes_of(attributes["ome"]["multiscales"][0])
+    size = _digest_block(axes)
+    first = first_level(group)
+    if seen is None:
+        seen = mapper(Look(first, _level(group, 1)), _blocks(first.shape, size))
+    digest = _digest(axes, first.shape, (block for _, block in sorted(seen)))
+    for number in itertools.count(1):
+        below, above = _level(group, number), _level(group, number + 1)
+        if below is None or above is None:
+            break
+        for _ in mapper(partial(_fill, below, above), _blocks(below.shape, size)):
+            pass
+    return digest
+
+
+def _fill(below: zarr.Array[Any], above: zarr.Array[Any], box: Box) -> None:
+    _shrink(below.shape, above, box, _read(below, box))
+
+
+def _shrink(shape: tuple[int, ...], above: zarr.Array[Any], box: Box, pixels: Pixels) -> None:
+    """Write what the level above takes of a box of the level below, which has `shape`."""
     # Halved or not: 1 pixel is its own half, and for more this is the factor.
-    factors = [-(-n // m) for n, m in zip(below.shape, above.shape, strict=True)]
+    factors = [-(-n // m) for n, m in zip(shape, above.shape, strict=True)]
     taken = pixels[tuple(slice(None, None, f) for f in factors)]
     start = tuple(a // f for a, f in zip(box.start, factors, strict=True))
     write_box(above, Box(start, tuple(map(sum, zip(start, taken.shape, strict=True)))), taken)
-    return pixels
 
 
-def _hash_first(first: zarr.Array[Any], above: zarr.Array[Any] | None, box: Box) -> bytes:
-    return _hash_of(_read(first, box) if above is None else _shrink(first, above, box))
+def _level(group: zarr.Group, number: int) -> zarr.Array[Any] | None:
+    level = group.get(str(number))
+    return level if isinstance(level, zarr.Array) else None
 
 
 def first_level(group: zarr.Group) -> zarr.Array[Any]:

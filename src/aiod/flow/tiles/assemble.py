@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from aiod.flow.results.pyramid import WRITE_ALL, labels_source, write_box
+from aiod.flow.results.pyramid import WRITE_ALL, Seen, labels_source, look_at, write_box
 from aiod.flow.source import Box, Source
 from aiod.flow.steps.calls import StepCall
 from aiod.flow.steps.resample import enlarged_labels
@@ -35,11 +35,15 @@ _BLOCK_PIXELS = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """The joined tiles in the pixels that the model saw; `objects` is None for classes."""
+    """The joined tiles in the pixels that the model saw; `objects` is None for classes.
+
+    `seen` is what the pyramid of `labels` needs to know of them, None where it has to look itself.
+    """
 
     labels: Source
     objects: int | None
     dtype: np.dtype[Any]
+    seen: Seen | None = None
 
 
 def join_tiles(
@@ -48,12 +52,13 @@ def join_tiles(
     store: Callable[[tuple[int, ...], np.dtype[Any]], zarr.Array[Any]],
     *,
     link_z: bool = False,
+    final: bool = False,
     mapper: Map = map,
 ) -> Joined:
     """Number the objects of all tiles and write them to an array, which `store` makes.
 
     `store` gets shape and dtype; its chunks must not reach across `written_blocks`. Tiles that are
-    not among `tiles` stay background.
+    not among `tiles` stay background. Where the array is the `final` one, its pyramid is begun.
     """
     frames = job.frames(job.source)
     axes = frames.axes.replace("C", "")
@@ -69,9 +74,14 @@ def join_tiles(
             table = link_planes(job, frames, numbering, mapper=mapper)
             objects = int(table.max(initial=0))
     array = store(shape, dtype)
-    for _ in mapper(Written(job, frames, array, numbering, table), _pieces(job, frames, tiles)):
-        pass
-    return Joined(labels_source(array, axes, job.source.pixel_size), objects, dtype)
+    pieces = list(_pieces(job, frames, tiles))
+    look = None
+    if final and sum(len(piece.tiles) for piece in pieces) == len(frames) * len(job.plan):
+        one = frames.box(0, written_blocks(job.plan)[0].core, without="C")
+        look = look_at(array, axes, one.shape)
+    seen = list(mapper(Written(job, frames, array, numbering, table, look), pieces))
+    labels = labels_source(array, axes, job.source.pixel_size)
+    return Joined(labels, objects, dtype, seen if look is not None else None)
 
 
 def written_blocks(plan: Plan) -> Plan:

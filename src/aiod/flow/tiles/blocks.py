@@ -1,18 +1,18 @@
-"""What each tile gave, one file a tile, until the image is whole: a finished tile is a file.
+"""What each tile gave, kept in a folder until the image is whole.
 
-A file holds a line of JSON, then the tile's labels in its outer box, in the smallest type of
-integer that holds them, LZ4-compressed. It is written under another name first, and says its own
-checksum, so that half a file is no tile. Nothing in it is executed on reading.
+A tile is a record of the folder's journal: a line of JSON, then the tile's labels in its outer box,
+in the smallest type of integer that holds them, LZ4-compressed. It says its own checksum, so that
+what was damaged is no tile. Nothing in it is executed on reading.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ import imagecodecs
 import numpy as np
 
 from aiod.errors import AiodError
-from aiod.files import read_bytes, reason
+from aiod.files import reason
 from aiod.flow.kept import Kept
 from aiod.flow.source import Pixels
+from aiod.flow.tiles.journal import Journal, Key, Record
 from aiod.flow.tiling import Plan
 
 _MAX_BYTES_A_PIXEL = 16
@@ -51,100 +52,97 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class BlockStore:
-    """A folder of blocks, numbered by frame and tile of a plan.
+    """The blocks of a folder, numbered by frame and tile of a plan, as of the last `look`.
 
-    A file that does not have the shape of its tile is no block, nor is one whose labels, where they
-    are `objects`, exceed their number.
+    A record that does not have the shape of its tile is no block, nor is one whose labels, where
+    they are `objects`, exceed their number.
     """
 
     folder: Path
     plan: Plan
     objects: bool
 
-    def path(self, frame: int, tile: int) -> Path:
-        return self.folder / f"{frame:06d}-{tile:08d}.tile"
+    @property
+    def _journal(self) -> Journal:
+        return _journal_of(self.folder)
 
-    def save(self, frame: int, tile: int, block: Block, labels: Pixels) -> None:
-        """Write a block whole or not at all. Raises AiodError (a full disk, …)."""
-        smallest = np.min_scalar_type(int(labels.max(initial=0)))
-        labels = labels.astype(smallest, order="C", copy=False)
-        body = imagecodecs.lz4f_encode(labels.tobytes())
-        head = {
-            **asdict(block),
-            "codec": _CODEC,
-            "shape": labels.shape,
-            "dtype": labels.dtype.str,
-            "crc32": zlib.crc32(body),
-        }
-        path = self.path(frame, tile)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    def look(self) -> None:
+        """Take note of blocks that others have saved or removed since. Raises AiodError."""
+        self._journal.look()
+
+    def has(self, frame: int, tile: int) -> bool:
+        """Whether a tile was finished, be it well kept or not."""
+        return (frame, tile) in self._journal
+
+    def save(self, blocks: Sequence[tuple[Key, Block, Pixels]]) -> None:
+        """Keep finished tiles, all or none. Raises AiodError (a full disk, …)."""
+        kept = []
+        for key, block, labels in blocks:
+            smallest = np.min_scalar_type(int(labels.max(initial=0)))
+            kept.append((key, block, labels.astype(smallest, order="C", copy=False)))
+        journal = self._journal
         try:
-            with temporary.open("xb") as stream:
-                stream.write(json.dumps(head).encode() + b"\n")
-                stream.write(body)
-            temporary.replace(path)
-            _KEPT.made(_key(path), lambda: labels)
+            journal.append([(key, _encoded(block, labels)) for key, block, labels in kept])
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise AiodError(
                 f"A finished tile cannot be kept in {self.folder}: {reason(error)}.",
                 hint="free some space or choose another folder with -o; the same command goes on "
                 "where it was",
             ) from error
+        for key, _, labels in kept:
+            _KEPT.made(journal.records(key)[-1], partial(_itself, labels))
 
     def known(self, frame: int, tile: int) -> Block | None:
         """The block of a finished tile; None where there is none that can be used.
 
         Raises AiodError where the system does not let it be read: it may be there.
         """
-        try:
-            return self._read(frame, tile)[0]
-        except AiodError as error:
-            _raise_unless_missing(error)
-        except _DAMAGED:
-            pass
+        for record in reversed(self._journal.records((frame, tile))):
+            try:
+                return self._read(tile, record)[0]
+            except AiodError as error:
+                _raise_unless_missing(error)
+            except _DAMAGED:
+                pass
         return None
 
     def labels_if_known(self, frame: int, tile: int) -> Pixels | None:
         """The labels of a tile if it is finished by now; raises as `known` does."""
-        try:
-            return self.labels(frame, tile)
-        except AiodError as error:
-            _raise_unless_missing(error)
-            return None
+        for record in reversed(self._journal.records((frame, tile))):
+            try:
+                return _KEPT.made(record, partial(self._decoded, tile, record))
+            except AiodError as error:
+                _raise_unless_missing(error)
+            except _DAMAGED:
+                pass
+        return None
 
     def labels(self, frame: int, tile: int) -> Pixels:
         """The labels of a finished tile, of its outer box's shape; read-only. Raises AiodError."""
-        path = self.path(frame, tile)
-        try:
-            key = _key(path)
-        except OSError as error:
-            raise AiodError(f"The finished tile {path} is gone: {reason(error)}.") from error
-        return _KEPT.made(key, partial(self._decoded, frame, tile))
-
-    def _decoded(self, frame: int, tile: int) -> Pixels:
-        shape = self.plan[tile].outer.shape
-        try:
-            block, dtype, body = self._read(frame, tile)
-            size = math.prod(shape) * dtype.itemsize  # one more would be too many
-            labels = np.frombuffer(imagecodecs.lz4f_decode(body, out=size + 1), dtype).reshape(
-                shape
-            )
-            if self.objects and labels.max(initial=0) > block.count:
-                raise ValueError("more labels than objects")
-            return labels
-        except _DAMAGED as error:
+        labels = self.labels_if_known(frame, tile)
+        if labels is None:
+            state = "damaged" if self.has(frame, tile) else "gone"
             raise AiodError(
-                f"The finished tile {self.path(frame, tile)} is damaged.",
-                hint="remove it and run again",
-            ) from error
+                f"Finished tile {tile + 1} of frame {frame + 1} in {self.folder} is {state}.",
+                hint="the same command does it again",
+            )
+        return labels
 
-    def _read(self, frame: int, tile: int) -> tuple[Block, np.dtype[Any], bytes]:
+    def _decoded(self, tile: int, record: Record) -> Pixels:
+        block, dtype, body = self._read(tile, record)
+        shape = self.plan[tile].outer.shape
+        size = math.prod(shape) * dtype.itemsize  # one more would be too many
+        labels = np.frombuffer(imagecodecs.lz4f_decode(body, out=size + 1), dtype).reshape(shape)
+        if self.objects and labels.max(initial=0) > block.count:
+            raise ValueError("more labels than objects")
+        return labels
+
+    def _read(self, tile: int, record: Record) -> tuple[Block, np.dtype[Any], bytes]:
         """Block, dtype and compressed labels. Raises AiodError or one of `_DAMAGED`."""
         shape = self.plan[tile].outer.shape
-        limit = _MAX_HEAD + _MAX_BYTES_A_PIXEL * math.prod(shape)
-        content = read_bytes(self.path(frame, tile), limit=limit)
-        line, _, body = content.partition(b"\n")
+        if record.size > _MAX_HEAD + _MAX_BYTES_A_PIXEL * math.prod(shape):
+            raise ValueError("larger than any tile")
+        line, _, body = record.read().partition(b"\n")
         if len(line) > _MAX_HEAD:
             raise ValueError("no head")
         head = json.loads(line)
@@ -167,10 +165,27 @@ class BlockStore:
         return block, dtype, body
 
 
-def _key(path: Path) -> tuple[str, int, int]:
-    """What a file is kept by: another file of that name is another tile. Raises OSError."""
-    status = path.stat()
-    return str(path), status.st_mtime_ns, status.st_ino
+@lru_cache(maxsize=16)
+def _journal_of(folder: Path) -> Journal:
+    journal = Journal(folder)
+    journal.look()
+    return journal
+
+
+def _encoded(block: Block, labels: Pixels) -> bytes:
+    body = imagecodecs.lz4f_encode(labels.tobytes())
+    head = {
+        **asdict(block),
+        "codec": _CODEC,
+        "shape": labels.shape,
+        "dtype": labels.dtype.str,
+        "crc32": zlib.crc32(body),
+    }
+    return json.dumps(head).encode() + b"\n" + body
+
+
+def _itself(labels: Pixels) -> Pixels:
+    return labels
 
 
 def _raise_unless_missing(error: AiodError) -> None:

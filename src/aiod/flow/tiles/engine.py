@@ -22,7 +22,7 @@ from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
 
 _THREADS = 2
 _AHEAD = 4
-"""Tasks that are handed to the cluster for each of its threads, so that none waits for us."""
+"""Short tasks that are handed to the cluster for each of its threads, so that none waits for us."""
 
 _LARGEST_BATCH = 8
 _ROUNDS = 3
@@ -30,6 +30,10 @@ _ROUNDS = 3
 _SECONDS_A_TASK = 1.5
 """How long a task for some tiles may take: dask needs 5 ms for each, little beside it."""
 _MOST_A_TASK = 64
+_GROWTH = 4
+"""How many times as many tiles as in the last task there are in the next, at most: those that were
+there already take no time, and what comes after them may be slow."""
+_AHEAD_OF_LONG = 2
 _SECONDS = 0.2
 """How long a stop may go unnoticed."""
 
@@ -54,20 +58,27 @@ class Stopped(Exception):
 class Engine:
     """A cluster with one model beside each worker. Use it as a context manager.
 
-    `map` and `unordered` may be called from several threads at once.
+    So many `models` are loaded at once, the others when they are first asked. `map` and `unordered`
+    may be called from several threads at once.
     """
 
-    def __init__(self, workers: int, spec: WorkerSpec) -> None:
+    def __init__(self, workers: int, spec: WorkerSpec, *, models: int = 1) -> None:
         # A model takes as long to load as dask to import, in a process of its own.
         self._spec = spec
-        _MODELS.warm(spec)
+        for _ in range(models):
+            _MODELS.warm(spec)
         from dask import config
         from distributed import Client, LocalCluster
+        from distributed.utils import silence_logging_cmgr
 
         self.workers = workers
         self._stop = threading.Event()
         config.set(_SETTINGS)
+        # Not by the cluster's own `silence_logs`, which ends before its last words.
+        self._ends = contextlib.ExitStack()
+        self._ends.callback(_MODELS.forget, set(), spec)
         try:
+            self._ends.enter_context(silence_logging_cmgr("CRITICAL"))
             self._cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=_THREADS,
@@ -75,11 +86,11 @@ class Engine:
                 dashboard_address=_NOWHERE,
                 worker_dashboard_address=_NOWHERE,
                 memory_limit=0,
-                silence_logs="CRITICAL",
+                silence_logs=False,
             )
             self._client = Client(self._cluster, set_as_default=False)
         except BaseException:
-            _MODELS.forget(set(), spec)
+            self._ends.close()
             raise
 
     def __enter__(self) -> Engine:
@@ -88,11 +99,12 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.stop()
         workers = {str(worker.id) for worker in self._cluster.workers.values()}
-        _MODELS.close(workers)
-        self._client.close(timeout=5)
-        self._cluster.close(timeout=5)
-        _MODELS.close(workers)  # one that a tile was just starting
-        _MODELS.forget(workers, self._spec)
+        with self._ends:
+            _MODELS.close(workers)
+            self._client.close(timeout=5)
+            self._cluster.close(timeout=5)
+            _MODELS.close(workers)  # one that a tile was just starting
+            _MODELS.forget(workers, self._spec)
 
     def stop(self) -> None:
         """Let every `map` under way end with :class:`Stopped`."""
@@ -146,8 +158,8 @@ class Engine:
         size = 1
         try:
             while True:
-                while rest and len(waiting) < self._window:
-                    share = -(-len(rest) // (2 * self._threads))
+                while rest and len(waiting) < self._threads * _AHEAD_OF_LONG:
+                    share = -(-len(rest) // self._threads)
                     batch = [rest.popleft() for _ in range(min(size, share))]
                     number = next(numbers)
                     waiting[number] = (batch, submit(batch, partial(_tell, told, number)))
@@ -159,9 +171,8 @@ class Engine:
                         yield from ((item, future.exception()) for item in batch)
                         continue
                     seconds, results = future.result()
-                    # Not at once: after tiles that were there already comes one that is not.
                     pace = int(_SECONDS_A_TASK * len(batch) / seconds)
-                    size = max(1, min(pace, 2 * len(batch), _MOST_A_TASK))
+                    size = max(1, min(pace, _GROWTH * len(batch), _MOST_A_TASK))
                     yield from zip(batch, results, strict=True)
         finally:
             self._client.cancel([future for _, future in waiting.values()])
@@ -239,16 +250,15 @@ class _Models:
         self._lock = threading.Lock()
         self._found: dict[tuple[str, WorkerSpec], _Model] = {}
         self._closed: set[str] = set()
-        self._warm: dict[WorkerSpec, tuple[Worker, threading.Thread]] = {}
+        self._warm: dict[WorkerSpec, list[tuple[Worker, threading.Thread]]] = {}
 
     def warm(self, spec: WorkerSpec) -> None:
         """Begin to load a model before there is a dask worker to ask for it."""
         worker = Worker(spec)
         thread = threading.Thread(target=_load, args=[worker], daemon=True)
         with self._lock:
-            if spec not in self._warm:
-                self._warm[spec] = (worker, thread)
-                thread.start()
+            self._warm.setdefault(spec, []).append((worker, thread))
+            thread.start()
 
     def get(self, key: tuple[str, WorkerSpec]) -> _Model:
         """Raises Stopped where the dask worker is ending: a tile that lost its model stays lost."""
@@ -256,7 +266,8 @@ class _Models:
             if key[0] in self._closed:
                 raise Stopped
             if key not in self._found:
-                worker, loading = self._warm.pop(key[1], (Worker(key[1]), None))
+                warm = self._warm.get(key[1])
+                worker, loading = warm.pop(0) if warm else (Worker(key[1]), None)
                 self._found[key] = _Model(worker, threading.Lock(), loading)
             return self._found[key]
 
@@ -269,10 +280,10 @@ class _Models:
             worker.close()
 
     def forget(self, of: set[str], spec: WorkerSpec) -> None:
-        """Let go of the models of dask workers that have ended, and of one that none asked for."""
+        """Let go of the models of dask workers that have ended, and of any that none asked for."""
         with self._lock:
-            worker, loading = self._warm.pop(spec, (None, None))
-        if worker is not None and loading is not None:
+            warm = self._warm.pop(spec, [])
+        for worker, loading in warm:
             while loading.is_alive():  # until its process is there to be ended
                 worker.close()
                 loading.join(_SECONDS)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,7 @@ from aiod.flow.fit import Fit, chosen, model_view
 from aiod.flow.images.image import open_image
 from aiod.flow.models.workers import ModelError, Prediction, Worker, WorkerSpec
 from aiod.flow.results.multiscale import Kind
-from aiod.flow.results.pyramid import write_box
+from aiod.flow.results.pyramid import Look, write_box
 from aiod.flow.source import Box, Pixels, Source
 from aiod.flow.steps.chain import Prepared, apply
 from aiod.flow.steps.resample import rescaled
@@ -41,6 +43,9 @@ _TOGETHER = 16
 _BYTES_TOGETHER = 1 << 25
 """Tiles in one request to the model, and the shared memory for their pixels and labels."""
 _BYTES_A_LABEL = 8
+_HANDS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
+"""Threads that number, keep and compare labels at a time. For small tiles that is many short calls,
+each of which wants the interpreter: four threads on two cores took half as long again as one."""
 
 T = TypeVar("T")
 Join = tuple[int, int, Pairs]
@@ -182,22 +187,16 @@ def run_tiles(job: Job, places: Sequence[Place]) -> list[Finished | Exception]:
     attempt succeeds: a TileError, which names image, tile and cause, or a ModelError of kind "load"
     when the model cannot be loaded at all.
     """
+    job.store.look()
     results: list[Finished | Exception] = []
     number = _together(job, len(places))
-    for start in range(0, len(places), number):
-        group = places[start : start + number]
-        found = _predicted_together(job, group)
-        for place in group:
-            try:
-                results.append(_run_tile(job, place, found.get(place)))
-            except TileError as error:
-                # Without the frames of its traceback, which hold the pixels.
-                error.__context__ = None
-                results.append(error.with_traceback(None))
-            except Stopped:
-                raise
-            except Exception as error:  # noqa: BLE001 -- of no tile alone: the caller's
-                return [*results, *[error] * (len(places) - len(results))]
+    try:
+        for start in range(0, len(places), number):
+            results += _run_group(job, places[start : start + number])
+    except Stopped:
+        raise
+    except Exception as error:  # noqa: BLE001 -- of no tile alone: the caller's
+        return [*results, *[error] * (len(places) - len(results))]
     return results
 
 
@@ -216,7 +215,7 @@ def _predicted_together(job: Job, places: Sequence[Place]) -> dict[Place, Predic
     Nothing where one of them fails: each is then asked for by itself, and told of, and the job's
     tiles are asked for one by one from then on.
     """
-    wanted = [place for place in places if not job.store.path(*place).exists()]
+    wanted = [place for place in places if not job.store.has(*place)]
     if len(wanted) < 2 or job in _ONE_BY_ONE:
         return {}
     source = job.source
@@ -236,23 +235,47 @@ def _predicted_together(job: Job, places: Sequence[Place]) -> dict[Place, Predic
     return dict(zip(wanted, found, strict=True))
 
 
-def _run_tile(job: Job, place: Place, found: Prediction | None) -> Finished:
-    """One tile; `found` is what the model said of it, if it was asked."""
-    store = job.store
-    block = store.known(*place) if found is None else None
-    if block is None:
-        tile = job.plan[place.tile]
-        if found is None:
-            block, labels = _labelled(job, place, tile)
-        else:
-            block, labels = _block_of(found), found.labels
-        if job.kind == "instance":
-            labels, count = compact(labels, tile.inner)
-            block = replace(block, count=count)
-        store.save(*place, block, labels)
-    # It is saved before it looks for its neighbours, and so are they: of two that end at the same
-    # time one sees the other, or both do, which does no harm.
-    return Finished(block, tuple(_joins(job, place)) if block.count else ())
+def _run_group(job: Job, places: Sequence[Place]) -> list[Finished | Exception]:
+    """Tiles that the model is asked for together if it may be."""
+    found = _predicted_together(job, places)
+    blocks = _saved(job, {place: (_block_of(each), each.labels) for place, each in found.items()})
+    results: list[Finished | Exception] = []
+    for place in places:
+        try:
+            block = blocks.get(place) or _run_tile(job, place)
+            with _HANDS:
+                joins = tuple(_joins(job, place)) if block.count else ()
+            results.append(Finished(block, joins))
+        except TileError as error:
+            # Without the frames of its traceback, which hold the pixels.
+            error.__context__ = None
+            results.append(error.with_traceback(None))
+    return results
+
+
+def _run_tile(job: Job, place: Place) -> Block:
+    """One tile by itself, unless it is done already."""
+    known = job.store.known(*place)
+    return known or _saved(job, {place: _labelled(job, place, job.plan[place.tile])})[place]
+
+
+def _saved(job: Job, found: Mapping[Place, tuple[Block, Pixels]]) -> dict[Place, Block]:
+    """Keep what the model said of tiles.
+
+    A tile is saved before it looks for its neighbours, and so are they: of two that end at the same
+    time one sees the other, or both do, which does no harm.
+    """
+    kept = []
+    with _HANDS:
+        for place, (block, labels) in found.items():
+            if job.kind == "instance":
+                labels, count = compact(labels, job.plan[place.tile].inner)
+                block = replace(block, count=count)
+            kept.append((place, block, labels))
+        if kept:
+            job.store.save(kept)
+            job.store.look()
+    return {place: block for place, block, _ in kept}
 
 
 def _block_of(found: Prediction) -> Block:
@@ -389,7 +412,8 @@ class Piece(NamedTuple):
 class Written:
     """The tiles of a job on their way into an array of labels, numbered over the image.
 
-    `numbering` is None for classes (semantic); `table` numbers once more, after linking planes.
+    `numbering` is None for classes (semantic); `table` numbers once more, after linking planes;
+    `look` is told of what was written.
     """
 
     job: Job
@@ -397,19 +421,23 @@ class Written:
     array: zarr.Array[Any]
     numbering: Numbering | None
     table: Pixels | None = None
+    look: Look | None = None
 
-    def __call__(self, piece: Piece) -> None:
+    def __call__(self, piece: Piece) -> tuple[tuple[int, ...], bytes] | None:
         """Write the cores of a block. Raises AiodError where a tile's file is gone or damaged."""
-        plan = self.job.plan
+        plan, store = self.job.plan, self.job.store
+        store.look()
         pixels = np.zeros(piece.box.shape, self.array.dtype)
         for tile in map(plan.__getitem__, piece.tiles):
-            core = self.job.store.labels(piece.frame, tile.index)[tile.inner.slices]
+            core = store.labels(piece.frame, tile.index)[tile.inner.slices]
             if self.numbering is not None:
                 table = self.numbering.table(piece.frame * len(plan) + tile.index)
                 core = (table if self.table is None else self.table[table]).take(core)
             pixels[tile.core.seen_from(piece.box.start).slices] = core
         box = self.frames.box(piece.frame, piece.box, without="C")
-        write_box(self.array, box, pixels.reshape(box.shape))
+        pixels = pixels.reshape(box.shape)
+        write_box(self.array, box, pixels)
+        return None if self.look is None else self.look(box, pixels)
 
 
 def places_of(job: Job, frames: Frames) -> Iterator[Place]:

@@ -48,6 +48,7 @@ def _overlaps(
 ) -> tuple[NDArray[np.int64], ...]:
     """Rows (one, other, common) of a tile, and the pixels of each object of both frames there."""
     views = []
+    job.store.look()
     for frame in frames:
         core = job.plan[tile].core
         view = np.zeros(core.shape, np.int64)
