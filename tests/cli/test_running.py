@@ -227,6 +227,32 @@ def test_a_samplesheet_names_images_and_their_channels(aiod: Any, tmp_path: Path
     assert images["full"]["pixel_size"] == {"Y": 0.5, "X": 0.5}
 
 
+LAST_WORDS = """
+import logging
+
+from aiod.cli import main
+from distributed import LocalCluster
+
+closed = LocalCluster.close
+
+def close(self, *words, **more):
+    closed(self, *words, **more)
+    logging.getLogger("distributed.batched").info("last words")
+
+LocalCluster.close = close
+main()
+"""
+
+
+def test_what_dask_logs_is_not_shown_even_while_it_ends(
+    world: dict[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", LAST_WORDS, "run", "--task", "nuclei", str(NUCLEI)]
+    done = subprocess.run(command, env=world, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "last words" not in done.stderr
+
+
 def kept_in(folder: Path) -> dict[tuple[int, int], tuple[Record, ...]]:
     """The finished tiles of a run under way, and where each is kept."""
     journal = Journal(folder)
