@@ -61,6 +61,7 @@ def lab(_cache: Path, _nothing_left: None, tmp_path: Path, monkeypatch: pytest.M
             "stack": version("ZYX"),
             "half": version("YX", pixel_size={"value": 0.5, "unit": "micrometer"}),
             "classes": version("YX", output="semantic"),
+            "bytes": version("YX", dtypes=["uint8"]),
             "zoomed": version("YX", rescale="always", object_diameter=10, link_z=True),
         },
         "params": [

@@ -32,6 +32,8 @@ STEP_TEXTS = [
     "median:radius=2",
     "normalise:low=5,high=95",
     "subtract_background:radius=2",
+    "to_uint16:low=1,high=99",
+    "to_uint8",
 ]
 
 

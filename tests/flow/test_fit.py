@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from aiod.flow.fit import Fit, FitError, check_fit, chosen, model_view
+from aiod.flow.fit import Fit, FitError, check_dtype, check_fit, chosen, model_view
 from aiod.flow.images.image import Image, open_image
 from aiod.flow.source import Box
 from aiod.registry.schema import Metadata
@@ -27,6 +27,30 @@ def picture(folder: Path, axes: str, **metadata: Any) -> Image:
 
 def says(**fields: Any) -> Metadata:
     return Metadata(description="Toys.", **fields)
+
+
+@pytest.mark.parametrize(
+    ("takes", "found", "words"),
+    [
+        (
+            ["uint8"],
+            "uint16",
+            r"takes pixels of uint8; those of the image are uint16\. --pre to_uint8 ",
+        ),
+        (["int8", "uint16"], "float32", r"int8 or uint16; .* float32\. --pre to_uint16 "),
+        (["float32"], "uint8", r"float32; .* uint8\. --pre normalise "),
+        (["int8"], "uint8", r"int8; .* uint8\.$"),
+    ],
+)
+def test_pixels_of_a_type_that_the_model_does_not_take(
+    takes: list[str], found: str, words: str
+) -> None:
+    for kind in takes:
+        check_dtype("cells.tif", np.dtype(kind), says(dtypes=takes))
+    check_dtype("cells.tif", np.dtype(found), says())
+    with pytest.raises(FitError, match=words) as caught:
+        check_dtype("cells.tif", np.dtype(found), says(dtypes=takes))
+    assert str(caught.value).startswith("cells.tif does not fit the model.")
 
 
 def pixels_of(image: Image, fit: Fit) -> Any:

@@ -124,6 +124,16 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     assert len(lines(calls)) - before == 25 - finished
 
 
+def test_pixels_that_the_model_does_not_take_are_refused_unless_a_step_gives_them(
+    go: Callable[..., Done], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "cells.ome.tif", blobs((150, 130)).astype(np.uint16), "YX")
+    with pytest.raises(AiodError, match=r"takes pixels of uint8; .* uint16\. --pre to_uint8 "):
+        go("bytes", path)
+    (made,) = go("bytes", path, before=("to_uint8",)).record.images
+    assert made.status == "done"
+
+
 @pytest.fixture
 def requests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many tiles each request to a model had."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage import data
-from skimage.exposure import equalize_adapthist
+from skimage.exposure import equalize_adapthist, rescale_intensity
 from skimage.measure import block_reduce
 from skimage.morphology import ball
 from skimage.morphology import disk as skimage_disk
@@ -168,6 +168,18 @@ def test_normalised_brightness_lies_between_the_percentiles_of_the_whole(dtype: 
     assert (found.min(), found.max()) == (0, 1)
 
 
+@pytest.mark.parametrize(("step", "most"), [("to_uint8", 255), ("to_uint16", 65535)])
+def test_brightness_as_whole_numbers_is_that_of_scikit_image(step: str, most: int) -> None:
+    pixels = np.random.default_rng(0).normal(9000, 2000, (60, 70)).astype(np.uint16)
+    found = after(pixels, step)
+    stretched = rescale_intensity(pixels.astype(float), out_range=(0, most))
+    assert found.dtype == f"uint{most.bit_length()}"
+    assert np.abs(found - stretched).max() <= 0.5 + most * 1e-6
+    low, high = np.percentile(pixels, [10, 90], method="inverted_cdf").astype(float)
+    found = after(pixels, f"{step}:low=10,high=90")
+    np.testing.assert_array_equal(found == 0, pixels <= low + (high - low) / most / 2)
+
+
 def test_an_image_of_few_bright_pixels_is_not_divided_by_zero() -> None:
     pixels = np.zeros((50, 50), np.uint16)
     assert after(pixels, "normalise").max() == 0
@@ -221,7 +233,7 @@ def test_no_nan_and_no_infinity_comes_out(step: str, dtype: str) -> None:
         pixels[1, 1], pixels[2, 2] = 1e300, -1e300
     found = after(pixels, step)
     assert np.isfinite(found).all()
-    assert found.dtype in (np.float32, np.uint8)
+    assert found.dtype in (np.float32, np.uint8, np.uint16)
 
 
 def test_what_is_no_number_counts_as_zero() -> None:

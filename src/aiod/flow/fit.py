@@ -22,6 +22,8 @@ MICROMETRES = {"angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimet
 NEAR = 1.25
 """Pixel sizes that differ by a smaller factor are taken as the same."""
 GRAY = "gray"
+_MENDING = {"float32": "normalise", "uint8": "to_uint8", "uint16": "to_uint16"}
+"""The step that gives pixels of a type."""
 _LUMINANCE = (0.2125, 0.7154, 0.0721)
 """Weights of red, green and blue in `gray`, those of scikit-image's rgb2gray (Rec. 709)."""
 
@@ -101,6 +103,22 @@ def check_fit(
         raise FitError(f"{name} does not fit the model.", details=misfits)
     spatial = "".join(axis for axis in "ZYX" if axis in axes)
     return Fit(axes, spatial, loops, picked, gray, factors, tuple(notes))
+
+
+def check_dtype(name: str, dtype: np.dtype[np.generic], metadata: Metadata) -> None:
+    """Raise FitError where the pixels that a model would see, after all steps, are none it takes.
+
+    `name` is what the message calls the image.
+    """
+    if metadata.dtypes is None or str(dtype) in metadata.dtypes:
+        return
+    step = next((_MENDING[kind] for kind in metadata.dtypes if kind in _MENDING), None)
+    mend = f" --pre {step} stretches its brightness to that" if step else ""
+    takes = listing(metadata.dtypes, "or")
+    raise FitError(
+        f"{name} does not fit the model.",
+        details=[f"The model takes pixels of {takes}; those of the image are {dtype}.{mend}"],
+    )
 
 
 def chosen(source: Source, fit: Fit) -> Source:

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiod.errors import AiodError, UsageError
 from aiod.files import read_bytes
-from aiod.flow.fit import GRAY, Fit, FitError, check_fit, chosen
+from aiod.flow.fit import GRAY, Fit, FitError, check_dtype, check_fit, chosen
 from aiod.flow.images.image import Image, open_image
 from aiod.flow.images.inputs import Sample, find_samples
 from aiod.flow.models.environments import runner_for
@@ -210,10 +210,7 @@ def look(settled: Settled) -> tuple[list[Ready], list[Refused]]:
 
 def plan_of(settled: Settled, ready: Ready, steps: StepSet) -> Plan:
     """The tiles of one frame of what the model sees of an image; reads nothing."""
-    without = Prepared(
-        ready.fit.spatial, tuple(Measured(call.name, call.params) for call in steps.before)
-    )
-    source = seen_by_model(ready.source, without, ready.fit)
+    source = _seen(ready, steps)
     request = settled.request
     return plan_for(
         tuple(source.sizes[axis] for axis in ready.fit.spatial),
@@ -223,6 +220,14 @@ def plan_of(settled: Settled, ready: Ready, steps: StepSet) -> Plan:
         tile=request.tile,
         halo=request.halo,
     )
+
+
+def _seen(ready: Ready, steps: StepSet) -> Source:
+    """What the model sees of an image, to ask its shape and dtype: nothing is measured for it."""
+    without = Prepared(
+        ready.fit.spatial, tuple(Measured(call.name, call.params) for call in steps.before)
+    )
+    return seen_by_model(ready.source, without, ready.fit)
 
 
 def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[StepSet, ...]:
@@ -324,6 +329,8 @@ def _ready(settled: Settled, sample: Sample) -> Ready:
     opening = Opening(sample.path, image.fingerprint, axes, known)
     ready = Ready(sample, image, fit, opening)
     plan_of(settled, ready, settled.sets[0])  # says now what is wrong with --tile or --halo
+    for steps in settled.sets:
+        check_dtype(sample.path.name, _seen(ready, steps).dtype, settled.metadata)
     return ready
 
 

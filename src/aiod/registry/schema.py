@@ -319,6 +319,15 @@ class Metadata(Strict):
             description="instance: every object its own label; semantic: one label a class.",
         ),
     ] = None
+    dtypes: Annotated[
+        list[Literal["uint8", "uint16", "uint32", "int8", "int16", "int32", "float32"]] | None,
+        Field(
+            min_length=1,
+            examples=[["uint8", "uint16"]],
+            description="Types of pixels that the model takes; without it, any. Others are refused "
+            "before the run. Floats of other widths reach a model as float32.",
+        ),
+    ] = None
     pixel_size: Annotated[
         PixelSize | None,
         Field(description="Pixel size of the images that the model was trained on."),

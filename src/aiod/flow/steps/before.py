@@ -2,14 +2,14 @@
 
 Rules for all of them, so that a part of an image gives the same as the part of the whole image:
 
-- Statistics (`normalise`, `clahe`) are those of the whole image, of each channel over all time
-  points, never of the pixels at hand.
+- Statistics (of `clahe`, `normalise` and its kin) are those of the whole image, of each channel
+  over all time points, never of the pixels at hand.
 - What lies past the image's border is the image mirrored there, its last pixel repeated ("reflect"
   in scipy's words; `clahe` does not repeat it, as in scikit-image).
 - Every pixel is computed by the same operations in the same order wherever it lies.
 - A radius is in pixels and the same along Z, Y and X. A disk is all that is no further away.
 - Integers stay what they are, rounded to the nearest; floats are float32. `normalise` and `clahe`
-  give float32 in 0…1.
+  give float32 in 0…1, `to_uint8` and `to_uint16` what their names say.
 
 How a step gets its pixels, its statistics and the place where they lie is told in `chain`.
 """
@@ -153,6 +153,34 @@ def normalise(
     return np.clip(stretched, 0, 1).astype(np.float32)
 
 
+def to_uint8(
+    pixels: Pixels,
+    seen: Seen,
+    *,
+    low: Annotated[float, Bounds(0, 100), "percentile of the whole image that becomes 0"] = 0.0,
+    high: Annotated[
+        float, Bounds(0, 100), "percentile of the whole image that becomes 255"
+    ] = 100.0,
+) -> Pixels:
+    """Brightness between two percentiles as whole numbers 0…255, for models that take 8 bits."""
+    whole: Pixels = np.rint(255 * normalise(pixels, seen, low=low, high=high)).astype(np.uint8)
+    return whole
+
+
+def to_uint16(
+    pixels: Pixels,
+    seen: Seen,
+    *,
+    low: Annotated[float, Bounds(0, 100), "percentile of the whole image that becomes 0"] = 0.0,
+    high: Annotated[float, Bounds(0, 100), "percentile of the whole image that becomes 65535"] = (
+        100.0
+    ),
+) -> Pixels:
+    """Brightness between two percentiles as whole numbers 0…65535, for models of 16 bits."""
+    whole: Pixels = np.rint(65535 * normalise(pixels, seen, low=low, high=high)).astype(np.uint16)
+    return whole
+
+
 def clahe(
     pixels: Pixels,
     seen: Seen,
@@ -292,6 +320,19 @@ def _extremes(source: Source, mapper: Map, progress: Progress, **_: Value) -> St
     )
 
 
+def _stretching(function: Callable[..., Pixels], gives: str) -> Step:
+    """A step that stretches the brightness between two percentiles `low` and `high`."""
+    return Step(
+        function,
+        informed=True,
+        measure=_percentiles,
+        gives=gives,
+        check=lambda *, low, high: (
+            None if low < high else f"low ({low}) must be below high ({high})"
+        ),
+    )
+
+
 STEPS: dict[str, Step] = {
     "clahe": Step(
         clahe,
@@ -308,16 +349,10 @@ STEPS: dict[str, Step] = {
     "gaussian": Step(gaussian, needs=_around(lambda *, sigma: int(_TRUNCATE * sigma + 0.5))),
     "mean": Step(mean, needs=_around(lambda *, radius: radius)),
     "median": Step(median, needs=_around(lambda *, radius: radius)),
-    "normalise": Step(
-        normalise,
-        informed=True,
-        measure=_percentiles,
-        gives="float32",
-        check=lambda *, low, high: (
-            None if low < high else f"low ({low}) must be below high ({high})"
-        ),
-    ),
+    "normalise": _stretching(normalise, "float32"),
     "subtract_background": Step(subtract_background, needs=_around(lambda *, radius: 2 * radius)),
+    "to_uint16": _stretching(to_uint16, "uint16"),
+    "to_uint8": _stretching(to_uint8, "uint8"),
 }
 """The steps there are, by the names they are called with."""
 
