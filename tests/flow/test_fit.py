@@ -12,7 +12,7 @@ import tifffile
 from aiod.flow.fit import Fit, FitError, check_dtype, check_fit, chosen, model_view
 from aiod.flow.images.image import Image, open_image
 from aiod.flow.source import Box
-from aiod.registry.schema import Metadata
+from aiod.registry.metadata import Metadata
 
 SIZES = {"T": 2, "C": 3, "Z": 4, "Y": 5, "X": 6}
 

@@ -8,7 +8,7 @@ import pytest
 
 from aiod.errors import UsageError
 from aiod.flow.tiles.layout import halo_for, parse_sizes, plan_for
-from aiod.registry.schema import Metadata
+from aiod.registry.metadata import Metadata
 
 
 def metadata(**fields: Any) -> Metadata:

@@ -9,7 +9,8 @@ import pytest
 
 from aiod.registry.answers import as_written, from_here, why_silent, wrong_answer
 from aiod.registry.locations import resolve
-from aiod.registry.schema import Author, Manifest, Metadata, Parameter, Version
+from aiod.registry.metadata import Author, Metadata
+from aiod.registry.schema import Manifest, Parameter, Version
 from server import Server
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from aiod.registry.canonical import as_json, canonical, to_text
 from aiod.registry.jsontext import parse
-from aiod.registry.schema import LocationEntry, Manifest, Parameter, PixelSize, TaskEntry
+from aiod.registry.metadata import PixelSize
+from aiod.registry.schema import LocationEntry, Manifest, Parameter, TaskEntry
 from aiod.registry.shape import fields_of, model_at
 from families import DATA, family
 

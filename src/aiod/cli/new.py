@@ -96,7 +96,8 @@ def new_family(ask: Questions) -> Addition:
     Example: aiod new family --to /shared/lab
     """
     from aiod.registry.edit import add_family
-    from aiod.registry.schema import License, Manifest, Metadata, Publication, Version
+    from aiod.registry.metadata import License, Metadata, Publication
+    from aiod.registry.schema import Manifest, Version
     from aiod.words import family_slug
 
     name = ask("name", Manifest, "name")
@@ -154,7 +155,8 @@ def new_version(ask: Questions) -> Addition:
     Example: aiod new version --to /shared/lab --family cellpose
     """
     from aiod.registry.edit import add_version
-    from aiod.registry.schema import Metadata, Version
+    from aiod.registry.metadata import Metadata
+    from aiod.registry.schema import Version
 
     family = ask.family()
     return partial(

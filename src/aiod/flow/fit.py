@@ -15,7 +15,7 @@ import numpy as np
 from aiod.errors import AiodError
 from aiod.flow.images.image import Image
 from aiod.flow.source import AXES, Box, Pixels, Source
-from aiod.registry.schema import Metadata, PixelSize
+from aiod.registry.metadata import Metadata, PixelSize
 from aiod.words import counted, listing
 
 MICROMETRES = {"angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}

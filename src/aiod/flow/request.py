@@ -30,9 +30,9 @@ from aiod.flow.tiles.layout import plan_for
 from aiod.flow.tiling import Plan
 from aiod.registry import Model, Registry
 from aiod.registry.defaults import default_models
+from aiod.registry.metadata import Metadata
 from aiod.registry.parameter_rules import HOST_DIAMETER
 from aiod.registry.runners import read_runner
-from aiod.registry.schema import Metadata
 from aiod.words import listing
 
 EXPORTS = ("tiff", "geojson", "csv")

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from aiod.registry.locations import Place, WeightsLocation
     from aiod.registry.manifest import read_document, read_manifest
     from aiod.registry.merge import Family, Model
+    from aiod.registry.metadata import Metadata
     from aiod.registry.problems import Problem
-    from aiod.registry.schema import Manifest, Metadata, Parameter
+    from aiod.registry.schema import Manifest, Parameter
     from aiod.registry.tasks import TASK_NAMES
 
 _HOMES = {

@@ -23,7 +23,8 @@ from aiod.registry.tasks import TASK_NAMES, read_tasks
 from aiod.words import counted, listing, nearest
 
 if TYPE_CHECKING:
-    from aiod.registry.schema import Manifest, Metadata, Parameter, TaskEntry
+    from aiod.registry.metadata import Metadata
+    from aiod.registry.schema import Manifest, Parameter, TaskEntry
 
 
 def load(registries: Path | str | Iterable[Path | str] = ()) -> Registry:
@@ -234,7 +235,7 @@ class Registry:
 
     def metadata_for(self, model: Model | str) -> Metadata:
         """The metadata of a model: field by field its task's, its version's, its family's."""
-        from aiod.registry.schema import Metadata
+        from aiod.registry.metadata import Metadata
 
         given: dict[str, Any] = {}
         for _, block in self._blocks(model):

@@ -19,7 +19,7 @@ from aiod.words import family_slug, listing
 
 if TYPE_CHECKING:
     from aiod.registry.catalogue import Registry
-    from aiod.registry.schema import Author
+    from aiod.registry.metadata import Author
 
 _PARTICLES = frozenset(
     [

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 
 from aiod.registry.jsontext import Path
-from aiod.registry.schema import License, LocationEntry, Manifest, TaskEntry
+from aiod.registry.metadata import License
+from aiod.registry.schema import LocationEntry, Manifest, TaskEntry
 
 
 @cache

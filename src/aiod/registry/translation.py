@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from aiod.registry import forms
 from aiod.registry.jsontext import Path
-from aiod.registry.schema import Metadata
+from aiod.registry.metadata import Metadata
 from aiod.registry.shape import example_of, fields_of, model_at
 from aiod.words import counted, listing, nearest, shown
 

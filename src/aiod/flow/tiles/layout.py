@@ -8,7 +8,7 @@ from typing import Any
 
 from aiod.errors import UsageError
 from aiod.flow.tiling import Plan
-from aiod.registry.schema import Metadata
+from aiod.registry.metadata import Metadata
 
 TILE = {"YX": (1024, 1024), "ZYX": (64, 256, 256)}
 """Pixels of a tile's core where nobody says: about four million voxels at most."""
