@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -116,6 +115,7 @@ def test_records_of_a_folder_that_was_removed_are_gone_and_never_taken_for_new_o
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="needs a limit on the size of a file")
 def test_a_write_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     journal = Journal(tmp_path)
     journal.append([((0, 0), b"first")])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from cells import make_cells
 from scoring import f1, labels_of, save, seconds_of
 
 from aiod.errors import AiodError
+from aiod.flow.models.environments import Environment
 from aiod.flow.request import Request
 from aiod.flow.run import Done, run
 from aiod.registry import load
 
 pytest_plugins = ["training"]
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
@@ -93,25 +97,41 @@ def test_colours_and_a_folder(
     assert "takes 3 channels, the image has 2" in str(made.error)
 
 
-def test_a_stack(
+def test_a_stack_gives_what_stardist_itself_finds_in_it(
     solid: Path,
     lab: Callable[..., Path],
     go: Callable[..., Done],
+    environment: Callable[[str], Environment],
     tmp_path: Path,
     tell: Callable[[str], None],
 ) -> None:
+    """Its training is short and does not repeat exactly: how right it is differs each time."""
     lab("stardist", "solid", "ZYX", solid)
     image, truth = make_cells(1003, (64, 96, 160), diameter=24.0)
     path = save(tmp_path / "stack.ome.tif", image[0], "ZYX")
     tiled = go("stardist/solid", path, "tiled", tile=(64, 96, 80), halo=(32,))
     whole = go("stardist/solid", path, "whole", tile=(64, 96, 160))
-    right, alike = f1(labels_of(tiled), truth), f1(labels_of(tiled), labels_of(whole), 0.9)
+    np.save(tmp_path / "image.npy", image[0])
+    subprocess.run(
+        [
+            environment("stardist").python,
+            HERE / "oracle_stardist.py",
+            solid,
+            tmp_path / "image.npy",
+            tmp_path / "labels.npy",
+        ],
+        check=True,
+    )
+    own = np.load(tmp_path / "labels.npy")
+    same, alike = f1(labels_of(whole), own, 0.9), f1(labels_of(tiled), labels_of(whole), 0.9)
+    right = f1(labels_of(tiled), truth)
     tell(
         f"stardist ZYX, {truth.max()} cells in 64 x 96 x 160: F1 {right:.3f} in 2 tiles, "
-        f"{f1(labels_of(whole), truth):.3f} in one; the two agree with F1 {alike:.3f} at IoU 0.9"
+        f"{f1(labels_of(whole), truth):.3f} in one; at IoU 0.9 the two agree with F1 {alike:.3f}, "
+        f"and the one with StarDist's own call with F1 {same:.3f}"
     )
-    # Five minutes teach a network for stacks little; tiles and whole are to agree all the same.
-    assert right >= 0.6
+    assert own.max() >= truth.max() / 3
+    assert same >= 0.98
     assert alike >= 0.9
 
 
