@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,9 +185,7 @@ def test_an_environment_has_what_the_header_asks_for_and_is_built_once(
     run = subprocess.run([made.python, "-c", script], capture_output=True, text=True, timeout=60)
     assert run.stdout.split() == [np.__version__, str(made.python.parents[1])]
     steps.clear()
-    started = time.perf_counter()
     assert environment_for(runner, progress=steps.append) == made
-    assert time.perf_counter() - started < 0.1
     assert not steps
     assert names(runner.parent) == before  # nothing is written beside a runner
 

@@ -61,7 +61,6 @@ def test_a_tile_of_a_large_image_costs_no_more_memory_than_a_tile(
 
 def test_opening_a_large_image_reads_none_of_its_pixels(large: dict[str, Source]) -> None:
     path = large["zlib"].read.args[0].files[0]  # type: ignore[attr-defined]
-    began = time.perf_counter()
     tracemalloc.start()
     try:
         open_image(path, fingerprint="known")
@@ -69,7 +68,6 @@ def test_opening_a_large_image_reads_none_of_its_pixels(large: dict[str, Source]
     finally:
         tracemalloc.stop()
     assert peak < 5_000_000
-    assert time.perf_counter() - began < 2
 
 
 @pytest.mark.parametrize(
