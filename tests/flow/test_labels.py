@@ -26,7 +26,13 @@ from ome_zarr_models import open_ome_zarr
 
 from aiod.errors import AiodError
 from aiod.flow.results import pyramid
-from aiod.flow.results.labels import LabelsError, create_labels, finish_labels, open_labels
+from aiod.flow.results.labels import (
+    LabelsError,
+    create_labels,
+    finish_labels,
+    open_labels,
+    smaller_levels,
+)
 from aiod.flow.results.pyramid import chunks_for, labels_digest, labels_source, write_box
 from aiod.flow.source import Box, Source
 from aiod.flow.tiling import Plan
@@ -327,6 +333,27 @@ def test_what_was_written_is_read_wherever_one_points(tmp_path: Path, way: str) 
     assert found.source.pixel_size == {"Y": 0.5, "X": 0.25}
     assert found.source.dtype == np.uint32
     np.testing.assert_array_equal(read_all(found.source), pixels)
+
+
+@pytest.mark.parametrize(("axes", "size", "levels"), [("TYX", {}, 3), ("ZYX", {"Z": 2.0}, 2)])
+def test_smaller_levels_are_read_as_far_as_all_planes_are_there(
+    tmp_path: Path, axes: str, size: dict[str, float], levels: int
+) -> None:
+    pixels = random_labels(3, 1100, 1501)
+    place = written(tmp_path / "a.ome.zarr", pixels, axes, pixel_size={**size, "Y": 0.5, "X": 0.5})
+    found = smaller_levels(open_labels(place))
+    assert len(found) == levels
+    for number, level in enumerate(found, start=1):
+        assert level.axes == axes
+        np.testing.assert_array_equal(read_all(level), pixels[:, :: 2**number, :: 2**number])
+
+
+def test_labels_of_others_have_no_smaller_levels(tmp_path: Path) -> None:
+    pixels = random_labels(600, 600)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    old = old_labels(tmp_path / "b.zarr", pixels)
+    assert smaller_levels(open_labels(tmp_path / "a.tif")) == []
+    assert smaller_levels(open_labels(old)) == []
 
 
 def test_of_several_labels_one_is_named(tmp_path: Path) -> None:

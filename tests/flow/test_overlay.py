@@ -126,13 +126,33 @@ def test_a_large_image_is_averaged_and_its_labels_are_picked(tmp_path: Path, poo
             max_side=1200,
             mapper=workers.map if pool else map,
         )
-    assert picture.shape == (700, 1101, 3)
+    assert picture.shape == (525, 826, 3)  # by 4: a power of two
     ys, xs = np.nonzero(is_coloured(picture))
-    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (99, 300, 199, 500)
-    means = image[:, :3300].reshape(700, 3, 1100, 3).mean((1, 3))
+    assert (ys.min(), ys.max(), xs.min(), xs.max()) == (74, 225, 149, 375)
+    whole = image[:, :3300].reshape(525, 4, 825, 4).mean((1, 3))
+    means = np.column_stack([whole, image[:, 3300].reshape(525, 4).mean(1)])
     low, high = np.percentile(means, (0.5, 99.8))
-    expected = ((means - low) / (high - low)).clip(0, 1)[400:600, 700:900] * 255
-    np.testing.assert_allclose(picture[400:600, 700:900, 0], expected, atol=4)
+    expected = ((means - low) / (high - low)).clip(0, 1) * 255
+    plain = np.ones(means.shape, bool)
+    plain[74:226, 149:376] = False
+    np.testing.assert_allclose(picture[plain][:, 0], expected[plain], atol=1)
+
+
+@pytest.mark.parametrize("levels", range(5))
+def test_smaller_levels_of_the_labels_give_the_same_picture(tmp_path: Path, levels: int) -> None:
+    image, labels = nuclei(1300, 2201, 600)
+    smaller = [source_of(labels[:: 2**n, :: 2**n]) for n in range(1, levels + 1)]
+    asked: list[tuple[int, ...]] = []
+
+    def read(box: Box) -> Array:
+        asked.append(box.shape)
+        return labels[box.slices]
+
+    full = Source("YX", labels.shape, labels.dtype, read)
+    picture = drawn(tmp_path, source_of(image), full, smaller=smaller, max_side=300)
+    alone = drawn(tmp_path, source_of(image), source_of(labels), max_side=300)
+    np.testing.assert_array_equal(picture[:-1, :-1], alone[:-1, :-1])
+    assert bool(asked) == (levels == 0)
 
 
 def test_no_more_than_a_block_is_read_at_a_time(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from aiod.flow.record import ImageRecord, within
 from aiod.flow.request import Ready
 from aiod.flow.results.export import write_csv, write_geojson, write_tiff
-from aiod.flow.results.labels import open_labels
+from aiod.flow.results.labels import open_labels, smaller_levels
 from aiod.flow.results.objects import measure_objects
 from aiod.flow.results.overlay import write_overlay
 
@@ -45,6 +45,7 @@ def write_outputs(
             ready.source,
             labels,
             paths["overlay"],
+            smaller=smaller_levels(opened),
             rgb=ready.image.rgb and not ready.fit.gray,
             mapper=mapper,
         )

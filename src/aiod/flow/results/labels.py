@@ -14,6 +14,7 @@ What the pipeline adds stands under the key "aiod" beside "ome", where no reader
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -178,6 +179,23 @@ def open_labels(path: Path | str, *, name: str | None = None) -> Labels:
         kind=kind if kind in get_args(Kind) else None,
         path=path,
     )
+
+
+def smaller_levels(labels: Labels) -> list[Source]:
+    """The levels of our own labels that take every second pixel of Y and X of the one before."""
+    levels: list[Source] = []
+    if not _aiod(labels.path):
+        return levels
+    for number in itertools.count(1):
+        shape = (levels[-1] if levels else labels.source).shape
+        halved = (*shape[:-2], *(-(-n // 2) for n in shape[-2:]))
+        if not (labels.path / str(number)).is_dir():
+            return levels
+        level = open_image(labels.path / str(number), fingerprint="not taken").source
+        if level.axes != labels.source.axes or level.shape != halved:  # planes are halved too
+            return levels
+        levels.append(level)
+    raise AssertionError("there is no end to numbers")
 
 
 def _image_of_run(path: Path) -> Path:
