@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-models bench generated format clean
+.PHONY: demo test test-napari test-models bench generated format clean
 
 demo: $(VENV)/demo.stamp
 	rm -rf demo
@@ -17,6 +17,11 @@ test: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# The plugin in a real window: on a virtual screen where there is no other.
+SCREEN = $(if $(DISPLAY),,xvfb-run --auto-servernum --server-args="-screen 0 1280x800x24")
+test-napari: $(VENV)/dev.stamp
+	QT_QPA_PLATFORM=xcb $(SCREEN) $(BIN)/python -m pytest -c tests/plugin/pytest.ini tests/plugin
 
 # Trains small checkpoints of the deep families and runs them for real; brings gigabytes.
 test-models: $(VENV)/dev.stamp

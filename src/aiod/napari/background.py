@@ -1,0 +1,63 @@
+"""Work beside the window: done by a thread, told of in the window's own.
+
+A window that computes is frozen. What takes longer than a blink is handed to :func:`in_background`;
+what comes of it is handed back where widgets may be touched.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from qtpy.QtCore import QObject, Signal
+
+T = TypeVar("T")
+
+
+class _Post(QObject):
+    """Brings what a thread found to the thread that made this object: the window's."""
+
+    _ended = Signal(object, object)
+
+    def __init__(self, done: Callable[[Any], Any], failed: Callable[[Exception], Any]) -> None:
+        super().__init__()
+        self._done, self._failed = done, failed
+        self._ended.connect(self._deliver)  # its own method: runs in its own thread
+
+    def send(self, found: Any, error: Exception | None) -> None:
+        self._ended.emit(found, error)
+
+    def _deliver(self, found: Any, error: Exception | None) -> None:
+        _WAITING.discard(self)
+        if error is None:
+            self._done(found)
+        else:
+            self._failed(error)
+
+
+_WAITING: set[_Post] = set()
+"""Those whose thread has not ended: without a name Qt would forget them."""
+
+
+def in_background(
+    work: Callable[[], T],
+    done: Callable[[T], Any],
+    failed: Callable[[Exception], Any],
+) -> None:
+    """Call `work` in a thread, then `done` with what it gave, or `failed` with what it raised.
+
+    Both are called in the window's thread. `work` must not touch a widget or a layer.
+    """
+    post = _Post(done, failed)
+    _WAITING.add(post)
+
+    def run() -> None:
+        try:
+            found = work()
+        except Exception as error:  # noqa: BLE001 -- it is told of in the window
+            post.send(None, error)
+        else:
+            post.send(found, None)
+
+    threading.Thread(target=run, daemon=True).start()
