@@ -29,7 +29,7 @@ def test_each_parameter_of_a_step_is_a_field_with_its_bounds(qtbot: Any) -> None
         "whole": True,
     }
     sigma = knobs["sigma"].widget
-    assert 0 < sigma.min < 1e-5
+    assert sigma.min == pytest.approx(0.1)
     assert sigma.max == 100
     assert sigma.tooltip == "pixels"
     assert knobs["count"].widget.min == 3

@@ -12,7 +12,6 @@ from aiod.flow.steps.calls import Entry
 
 _MOST = 1e9
 _WHOLE = 2**31 - 1
-_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,10 @@ class Field:
 
 def field_of(entry: Entry) -> Field:
     """The field of a line of a step's form (see `aiod.flow.steps.calls`)."""
+    step = _step(entry.kind, entry.default)
     low = entry.bounds.minimum
     if low is None and entry.bounds.above is not None:
-        low = entry.bounds.above + (1 if entry.kind is int else 10**-_DIGITS)
+        low = entry.bounds.above + step
     return Field(
         name=entry.name,
         label=entry.name.replace("_", " ").capitalize(),
@@ -43,6 +43,7 @@ def field_of(entry: Entry) -> Field:
         value=entry.default,
         minimum=low,
         maximum=entry.bounds.maximum,
+        step=step,
         choices=entry.choices,
         tooltip=entry.text,
     )
@@ -96,7 +97,7 @@ def knob_of(field: Field) -> Knob:
 def _bounds(field: Field) -> dict[str, Any]:
     """What a box for numbers is told. The lowest value of an optional one means none."""
     most = _WHOLE if field.kind is int else _MOST
-    step = field.step or _step(field)
+    step = field.step or _step(field.kind, field.value)
     low = -most if field.minimum is None else field.minimum
     return {
         "widget_type": "SpinBox" if field.kind is int else "FloatSpinBox",
@@ -106,9 +107,13 @@ def _bounds(field: Field) -> dict[str, Any]:
     }
 
 
-def _step(field: Field) -> float:
-    """One for whole numbers; for others about a twentieth of the value, a round number."""
-    if field.kind is int:
-        return 1
-    size = abs(field.value) if isinstance(field.value, int | float) and field.value else 1.0
+def _step(kind: type, value: Any) -> float:
+    """One for whole numbers; for others about a twentieth of the value, a round number.
+
+    >>> _step(float, 2.0), _step(float, 0.22), _step(int, 500)
+    (0.1, 0.01, 1.0)
+    """
+    if kind is int:
+        return 1.0
+    size = abs(value) if isinstance(value, int | float) and value else 1.0
     return float(10 ** math.floor(math.log10(size / 5)))
