@@ -1,4 +1,4 @@
-"""Fields hold what a form says of them: type, bounds, choices, and no value where that is allowed."""
+"""Fields hold what a form says of them: type, bounds, choices, and none where that is allowed."""
 
 from __future__ import annotations
 

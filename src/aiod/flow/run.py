@@ -32,7 +32,8 @@ from aiod.flow.record import (
 )
 from aiod.flow.request import Ready, Refused, Request, Settled, look, plan_of, settle
 from aiod.flow.segment import HIDDEN, Running, crops_in, finished_image, segment
-from aiod.flow.tiles.engine import Engine
+from aiod.flow.tiles.arrival import Watch, unwatched
+from aiod.flow.tiles.engine import Engine, Engines
 from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
 from aiod.registry.pull import Weights, pull
@@ -69,13 +70,16 @@ def run(
     *,
     progress: Progress = silent,
     tell: Callable[[str], object] = _say_nothing,
+    watch: Watch = unwatched,
+    engines: Engines = Engine,
     command: Sequence[str] = (),
     repeats: RepeatRecord | None = None,
 ) -> Done:
     """Do what a request asks for; what is finished already is not done again.
 
-    `tell` gets the sentences that a user should read before it starts (licence, misfits). An
-    image that cannot be used or segmented is recorded with its reason, the others are done.
+    `tell` gets the sentences that a user should read before it starts (licence, misfits), `watch`
+    each tile once it is finished; `engines` give what works on them. An image that cannot be used
+    or segmented is recorded with its reason, the others are done.
     Stopped by KeyboardInterrupt, the run continues with the next call of the same request.
 
     Raises AiodError when nothing at all can be done.
@@ -120,11 +124,11 @@ def run(
         told = _Told(folder, record, images, clock)
         if waiting:
             workers = settled.profile.worker_count(device, request.workers)
-            spec = _worker_spec(settled, environment, weights, device, workers)
+            spec = worker_spec(settled, environment, weights, device, workers)
             tiles = sum(len(plan_of(settled, each, settled.sets[0])) for each in waiting)
             try:
-                with Engine(workers, spec, models=min(workers, tiles)) as engine:
-                    running = Running(settled, engine, spec, folder, key, progress)
+                with engines(workers, spec, models=min(workers, tiles)) as engine:
+                    running = Running(settled, engine, spec, folder, key, progress, watch)
                     _segment_all(running, waiting, told.add)
             except BaseException:
                 if images:
@@ -296,7 +300,7 @@ def _has_all(image: ImageRecord, request: Request) -> bool:
     return outputs and crops_in(image) >= request.certify
 
 
-def _worker_spec(
+def worker_spec(
     settled: Settled, environment: Environment, weights: Weights, device: str, workers: int
 ) -> WorkerSpec:
     profile = settled.profile

@@ -28,14 +28,15 @@ from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
 from aiod.flow.account import given_of
 from aiod.flow.images.image import ImageError, open_image
+from aiod.flow.measure import Measuring, measure
 from aiod.flow.models.workers import Worker, WorkerSpec
 from aiod.flow.record import ImageRecord, PlanRecord, canonical_digest, within
 from aiod.flow.request import Ready, Settled, StepSet, plan_of
 from aiod.flow.results.labels import create_labels, finish_labels, open_labels
 from aiod.flow.results.pyramid import chunks_for
 from aiod.flow.source import Source
-from aiod.flow.steps.chain import measure_steps
-from aiod.flow.steps.histogram import Histogram, histograms, unknown_pixels
+from aiod.flow.steps.histogram import Histogram, unknown_pixels
+from aiod.flow.tiles.arrival import Arrival, Watch, unwatched
 from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, written_blocks
 from aiod.flow.tiles.engine import Engine
 from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tiles
@@ -62,6 +63,8 @@ class Running:
     folder: Path
     key: str
     progress: Progress
+    watch: Watch = unwatched
+    measure: Measuring = measure
 
 
 def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
@@ -109,7 +112,7 @@ def _certified(
     running: Running, ready: Ready, steps: StepSet, record: ImageRecord
 ) -> ImageRecord | None:
     """Finished labels with their certificate; None where they are not in the model's pixels."""
-    job = _job(running, ready, steps, _work(running.folder, ready, steps))
+    job = job_of(running, ready, steps, _work(running.folder, ready, steps))
     if record.labels is None or not _is_direct(job, ready, steps):
         return None
     labels = open_labels(running.folder / record.labels).source
@@ -153,10 +156,10 @@ def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> Imag
 
 def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageRecord:
     """Run the tiles that are not finished, join them, and write the labels."""
-    job = _job(running, ready, steps, work)
-    _keep_tiles_of(job, canonical_digest({"key": _key(running.key, ready, steps)}))
+    job = job_of(running, ready, steps, work)
+    keep_tiles_of(job, key_for(running.key, ready, steps))
     try:
-        tiles, failures = _run_tiles(running, job)
+        tiles, failures = run_places(running, job, steps)
     except ImageError:  # damaged, or another one by now
         _check_unchanged(ready, job)
         raise
@@ -202,13 +205,13 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
     )
 
 
-def _job(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
+def job_of(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
     """Take from the whole image what steps and model need of it, and cut it into tiles."""
     settled, mapper = running.settled, running.engine.map
-    prepared = measure_steps(
-        ready.source,
+    measures = running.measure(
+        ready,
         steps.before,
-        spatial=ready.fit.spatial,
+        surveys=settled.surveys,
         mapper=mapper,
         progress=running.progress,
     )
@@ -216,7 +219,7 @@ def _job(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
         name=ready.sample.name,
         opening=ready.opening,
         fit=ready.fit,
-        prepared=prepared,
+        prepared=measures.prepared,
         plan=plan_of(settled, ready, steps),
         kind=settled.kind,
         worker=running.worker,
@@ -227,8 +230,8 @@ def _job(running: Running, ready: Ready, steps: StepSet, work: Path) -> Job:
     )
     if not settled.surveys:
         return job
-    found = histograms(job.source, mapper=mapper, progress=running.progress)
-    return replace(job, survey=next(iter(mapper(partial(_survey, found), [job]))))
+    ask = partial(_survey, measures.histograms)
+    return replace(job, survey=next(iter(mapper(ask, [job]))))
 
 
 def _survey(found: Sequence[Histogram], job: Job) -> dict[str, Any]:
@@ -238,17 +241,24 @@ def _survey(found: Sequence[Histogram], job: Job) -> dict[str, Any]:
     return ask_model(job.worker, job.attempts, ask)
 
 
-def _run_tiles(running: Running, job: Job) -> tuple[dict[Place, Finished], list[TileError]]:
-    """Every tile that can be had, and an error for each that cannot; raises if there is none."""
-    frames = job.frames(job.source)
+def run_places(
+    running: Running, job: Job, steps: StepSet, places: Sequence[Place] | None = None
+) -> tuple[dict[Place, Finished], list[TileError]]:
+    """Every tile that can be had, and an error for each that cannot; raises if there is none.
+
+    `places` are all tiles of the image where they are not given.
+    """
+    if places is None:
+        places = list(places_of(job, job.frames(job.source)))
     tiles: dict[Place, Finished] = {}
     failures: list[TileError] = []
-    total = len(frames) * len(job.plan)
+    total = len(places)
     running.progress(Step(job.name, 0, total, "tiles"))
     ahead = threading.Thread(target=_import_ahead, daemon=True)
-    for place, found in running.engine.unordered(partial(run_tiles, job), places_of(job, frames)):
+    for place, found in running.engine.unordered(partial(run_tiles, job), places):
         if isinstance(found, Finished):
             tiles[place] = found
+            running.watch(Arrival(job.name, steps.name, job, place))
         elif isinstance(found, TileError):
             failures.append(found)
         else:
@@ -330,8 +340,8 @@ def _labels(
     return _Made(target, digest, objects, certificate)
 
 
-def _keep_tiles_of(job: Job, key: str) -> None:
-    """Make the folder of finished tiles; those of another image or other settings go."""
+def keep_tiles_of(job: Job, key: str) -> None:
+    """Make the folder of finished tiles for a key; those of another one go."""
     mark = job.folder / _KEY
     try:
         same = read_text(mark, limit=1000) == key
@@ -369,6 +379,11 @@ def _remove(path: Path) -> None:
 
 def _work(folder: Path, ready: Ready, steps: StepSet) -> Path:
     return folder / HIDDEN / ready.sample.name / steps.name
+
+
+def key_for(key: str, ready: Ready, steps: StepSet) -> str:
+    """What the tiles of an image are kept under, in a run of this key."""
+    return canonical_digest({"key": _key(key, ready, steps)})
 
 
 def _key(key: str, ready: Ready, steps: StepSet) -> str:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aiod.flow.models.workers import ModelError, Worker, WorkerSpec
 
@@ -233,6 +233,49 @@ def _timed(
 
 def _call(function: Callable[[T], R], item: T) -> R:
     return function(item)
+
+
+class Engines(Protocol):
+    """What gives an engine for as long as it is needed: :class:`Engine`, or :class:`KeptEngine`."""
+
+    def __call__(
+        self, workers: int, spec: WorkerSpec, *, models: int = 1
+    ) -> contextlib.AbstractContextManager[Engine]: ...
+
+
+class KeptEngine:
+    """Engines one after the other, of which the last stays warm for whoever asks for its like.
+
+    Use it as a context manager, and from one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
+        self._kind: tuple[int, WorkerSpec] | None = None
+
+    def __enter__(self) -> KeptEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def __call__(self, workers: int, spec: WorkerSpec, *, models: int = 1) -> Iterator[Engine]:
+        """An engine, the last one where it is alike; one that was left by an error is ended."""
+        if self._kind != (workers, spec) or self._engine is None:
+            self.close()
+            self._engine, self._kind = Engine(workers, spec, models=models), (workers, spec)
+        try:
+            yield self._engine
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the engine that is kept, with its models."""
+        engine, self._engine, self._kind = self._engine, None, None
+        if engine is not None:
+            engine.__exit__()
 
 
 class _Model(NamedTuple):

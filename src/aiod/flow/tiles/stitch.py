@@ -145,8 +145,10 @@ def mutual_best(
     counts: NDArray[np.int64],
     sizes_a: NDArray[Any],
     sizes_b: NDArray[Any],
+    *,
+    least: float = LEAST_OVERLAP,
 ) -> NDArray[np.intp]:
-    """Which rows of a contingency table are mutual best matches of at least `LEAST_OVERLAP`.
+    """Which rows of a contingency table are mutual best matches, of an overlap of at least `least`.
 
     Row k says that thing a[k] and thing b[k] have counts[k] pixels in common; sizes_a and sizes_b
     hold the pixels of every thing. Of equal overlaps the lower numbers win.
@@ -157,7 +159,7 @@ def mutual_best(
     rows = np.arange(len(counts))
     chosen = np.flatnonzero((best_of_a[a] == rows) & (best_of_b[b] == rows))
     union = sizes_a[a[chosen]] + sizes_b[b[chosen]] - counts[chosen]
-    matching: NDArray[np.intp] = chosen[counts[chosen] >= LEAST_OVERLAP * union]
+    matching: NDArray[np.intp] = chosen[counts[chosen] >= least * union]
     return matching
 
 
