@@ -86,14 +86,14 @@ def split(
     pieces = compacted.astype(np.int64)
     table = [*names.tolist()]
     most = table[-1]
+    boxes = ndimage.find_objects(compacted)
     for number in shared[counts > 1].tolist():
-        box = ndimage.find_objects(compacted == number)[0]
+        box = boxes[number - 1]
         corner = [side.start for side in box]
         seeds = places[owners == number] - corner
         mask = compacted[box] == number
-        found = _watershed(mask, seeds, sampling) if by == "shape" else None
-        if found is None:
-            found = _nearest(mask, seeds, sampling)
+        cut = _watershed if by == "shape" else _nearest
+        found = cut(mask, seeds, sampling)
         news = found > 1
         pieces[box][news] = len(table) + found[news] - 2
         table += range(most + 1, most + len(seeds))

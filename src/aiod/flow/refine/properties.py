@@ -59,7 +59,8 @@ def _ratio(one: Numbers, other: Numbers) -> Numbers:
 
 
 def _roundness(area: Numbers, perimeter: Numbers) -> Numbers:
-    return 4 * math.pi * area / perimeter**2
+    found: Numbers = 4 * math.pi * area / perimeter**2
+    return found
 
 
 _MEASURES: dict[str, _Measure] = {
