@@ -20,7 +20,12 @@ from skimage.metrics import hausdorff_distance
 from skimage.segmentation import expand_labels
 
 import aiod
-from aiod.flow.results.evaluate import THRESHOLDS, evaluate_instances, evaluate_semantic
+from aiod.flow.results.evaluate import (
+    THRESHOLDS,
+    evaluate_instances,
+    evaluate_semantic,
+    partners,
+)
 from aiod.flow.results.overlaps import EvaluationError
 from aiod.flow.source import Box, Source
 
@@ -72,6 +77,28 @@ def test_figures_of_labels_that_nearly_fit_are_those_of_stardist(
 ) -> None:
     blocks = np.kron(truth, np.ones((3, 4), np.int32))
     check_against_stardist(np.roll(blocks, shift, axis % 2), blocks)
+
+
+@given(npst.arrays(np.int32, (2, 2, 6, 7), elements=st.integers(0, 4)), st.sampled_from([0.5, 0.8]))
+def test_partners_of_each_time_point_are_the_matched_and_all_others_are_extra_or_missed(
+    pair: Array, iou: float
+) -> None:
+    labels, truth = pair[0][:, None], pair[1][:, None]
+    times = partners(labels, truth, iou=iou)
+    assert len(times) == 2
+    for one, other, found in zip(labels, truth, times, strict=True):
+        assert sorted([*found.ours, *found.extra]) == np.unique(one[one > 0]).tolist()
+        assert sorted([*found.theirs, *found.missed]) == np.unique(other[other > 0]).tolist()
+        for ours, theirs, value in zip(found.ours, found.theirs, found.iou, strict=True):
+            both, either = (one == ours) & (other == theirs), (one == ours) | (other == theirs)
+            assert value == both.sum() / either.sum() >= iou
+        (matching,) = (item for item in evaluate_instances(one, other).matchings if item.iou == iou)
+        assert (len(found.extra), len(found.missed)) == (matching.extra, matching.missed)
+
+
+def test_partners_below_one_half_would_be_ambiguous() -> None:
+    with pytest.raises(ValueError, match="several partners"):
+        partners(np.ones((2, 2), int), np.ones((2, 2), int), iou=0.3)
 
 
 @pytest.mark.parametrize("name", ["nuclei_2d", "nuclei_3d"])

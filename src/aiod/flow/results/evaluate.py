@@ -121,6 +121,20 @@ class InstanceScores:
 
 
 @dataclass(frozen=True, slots=True)
+class Partners:
+    """The objects of one time point: row k says that ours[k] and theirs[k] match, with iou[k].
+
+    `extra` are those that match no true object, `missed` the true ones that no object matches.
+    """
+
+    ours: Numbers
+    theirs: Numbers
+    iou: Numbers
+    extra: Numbers
+    missed: Numbers
+
+
+@dataclass(frozen=True, slots=True)
 class ClassScores:
     """One class. Distances are in `unit`; NaN where one of the images lacks the class.
 
@@ -153,21 +167,10 @@ def evaluate_instances(
     >>> evaluate_instances(one, np.array([[7, 7, 7, 0]])).matchings[0]
     Matching(iou=0.5, matched=1, extra=1, missed=0, mean_iou=0.6666666666666666)
     """
-    labels, truth = comparable(labels, truth)
-    objects = true_objects = 0
-    found: list[Numbers] = []
-    for frame in frames(labels):
-        pairs = overlaps(labels, truth, frame, mapper)
-        ours, areas = totals(pairs.ours, pairs.pixels)
-        theirs, true_areas = totals(pairs.theirs, pairs.pixels)
-        objects += int((ours > 0).sum())
-        true_objects += int((theirs > 0).sum())
-        both = pairs.of((pairs.ours > 0) & (pairs.theirs > 0))
-        area = areas[np.searchsorted(ours, both.ours)]
-        true_area = true_areas[np.searchsorted(theirs, both.theirs)]
-        iou = both.pixels / (area + true_area - both.pixels)
-        found.append(_one_to_one(both.of(iou >= THRESHOLDS[0]), iou[iou >= THRESHOLDS[0]]))
-    ious = np.concatenate(found)
+    found = partners(labels, truth, mapper=mapper)
+    objects = sum(len(item.ours) + len(item.extra) for item in found)
+    true_objects = sum(len(item.theirs) + len(item.missed) for item in found)
+    ious = np.concatenate([item.iou for item in found])
     matchings = []
     for threshold in THRESHOLDS:
         good = ious[ious >= threshold]
@@ -175,6 +178,23 @@ def evaluate_instances(
         counts = (good.size, objects - good.size, true_objects - good.size)
         matchings.append(Matching(threshold, *counts, mean))
     return InstanceScores(objects, true_objects, tuple(matchings))
+
+
+def partners(
+    labels: Source | Pixels, truth: Source | Pixels, *, iou: float = 0.5, mapper: Map = map
+) -> tuple[Partners, ...]:
+    """Which objects match, at an IoU of at least 0.5, in each time point.
+
+    Axes, numbers and matches are those of :func:`evaluate_instances`. Raises EvaluationError.
+
+    >>> (found,) = partners(np.array([[1, 1, 0, 2]]), np.array([[7, 7, 7, 0]]))
+    >>> found.ours.tolist(), found.theirs.tolist(), found.extra.tolist(), found.missed.tolist()
+    ([1], [7], [2], [])
+    """
+    if iou < THRESHOLDS[0]:
+        raise ValueError(f"below an IoU of {THRESHOLDS[0]} an object may have several partners")
+    labels, truth = comparable(labels, truth)
+    return tuple(_partners_in(labels, truth, frame, iou, mapper) for frame in frames(labels))
 
 
 def evaluate_semantic(
@@ -229,15 +249,35 @@ def _ratio(part: float, whole: float, empty: bool) -> float:
 # --- steps ---------------------------------------------------------------------------------------
 
 
-def _one_to_one(pairs: Pairs, iou: Numbers) -> Numbers:
-    """The IoU of each matched pair.
+def _partners_in(labels: Source, truth: Source, frame: Box, least: float, mapper: Map) -> Partners:
+    pairs = overlaps(labels, truth, frame, mapper)
+    ours, areas = totals(pairs.ours, pairs.pixels)
+    theirs, true_areas = totals(pairs.theirs, pairs.pixels)
+    both = pairs.of((pairs.ours > 0) & (pairs.theirs > 0))
+    area = areas[np.searchsorted(ours, both.ours)]
+    true_area = true_areas[np.searchsorted(theirs, both.theirs)]
+    iou = both.pixels / (area + true_area - both.pixels)
+    good = np.flatnonzero(iou >= least)
+    good = good[_one_to_one(both.of(good))]
+    matched, true_matched = both.ours[good], both.theirs[good]
+    return Partners(
+        ours=matched,
+        theirs=true_matched,
+        iou=iou[good],
+        extra=np.setdiff1d(ours[ours > 0], matched),
+        missed=np.setdiff1d(theirs[theirs > 0], true_matched),
+    )
+
+
+def _one_to_one(pairs: Pairs) -> Numbers:
+    """Which of the pairs are matches.
 
     Two partners of one object can both reach 0.5 only where they are its exact halves; then they
     have no other partner, and the first is as good as the second.
     """
     _, first = np.unique(pairs.ours, return_index=True)
     _, second = np.unique(pairs.theirs[first], return_index=True)
-    matched: Numbers = iou[first[second]]
+    matched: Numbers = first[second]
     return matched
 
 
