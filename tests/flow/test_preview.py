@@ -58,7 +58,7 @@ def look(lab: Path, engines: KeptEngine, tmp_path: Path) -> Callable[..., list[P
     [
         ("plane", {}),
         ("plane", {"before": ("downsample:factor=2",)}),
-        ("plane", {"before": ("clahe:clip_limit=3",), "params": {"threshold": 0.7}}),
+        ("plane", {"before": ("clahe:clip_limit=3",), "params": {"above_median": True}}),
         ("plane", {"after": ("fill_holes", "min_size:40")}),
         ("half", {"rescale": True}),
         ("zoomed", {"params": {"diameter": 7}}),

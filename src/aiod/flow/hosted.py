@@ -1,0 +1,102 @@
+"""A process that works for a window, as the window sees it (see `host`)."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from aiod.flow import protocol
+from aiod.flow.protocol import Message
+
+_SECONDS_TO_END = 12.0
+_SHOWN_OF_LOG = 4000
+
+
+class Hosted:
+    """The process, from when it is first asked for something until `close`.
+
+    `hear` gets each message of it, from a thread of this object; where the process is lost it gets
+    the event "lost" with its last words, and the next `ask` starts another one.
+    """
+
+    def __init__(self, hear: Callable[[Message], object]) -> None:
+        self._hear = hear
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._lock = threading.Lock()
+        self._closing = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number while it runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
+    def ask(self, said: Mapping[str, Any]) -> None:
+        """Send a request; returns at once."""
+        with self._lock:
+            if self._closing:
+                return
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            assert self._process is not None
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):  # lost: who reads from it tells of that
+                protocol.write(self._process.stdin, said)
+
+    def stop(self) -> None:
+        """Have what is under way end; what it finished is kept."""
+        with self._lock:
+            process = self._process
+            if process is not None and process.poll() is None and process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    protocol.write(process.stdin, {"do": "stop"})
+
+    def close(self) -> None:
+        """End the process with all it started, within seconds; nothing is told any more."""
+        with self._lock:
+            self._closing = True
+            process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        try:
+            process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        # The log outlives the process by as long as somebody may want to read its last words.
+        self._log = tempfile.TemporaryFile(prefix="aiod-host-")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "aiod.flow.host"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        threading.Thread(target=self._read, args=[self._process, self._log], daemon=True).start()
+
+    def _read(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+        assert process.stdout is not None
+        with process.stdout as told, contextlib.suppress(ValueError, KeyError, TypeError):
+            while (message := protocol.read(told)) is not None:
+                if not self._closing:
+                    self._hear(message)
+        if not self._closing:
+            process.wait()
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            log.seek(0, 2)
+            log.seek(max(0, log.tell() - _SHOWN_OF_LOG))
+            words = log.read().decode("utf-8", "replace")
+            self._hear(Message({"event": "lost", "code": process.returncode, "words": words}))
+        log.close()
