@@ -47,16 +47,21 @@ class Profile(BaseModel):
         return max(1, _cores() // workers)
 
 
+def profile_files(layers: Iterable[Layer]) -> dict[str, Path]:
+    """Name -> file of every profile; of two of one name that of the later layer."""
+    return {
+        path.stem: path
+        for layer in layers
+        for path in sorted((layer.folder / "profiles").glob("*.toml"))
+    }
+
+
 def find_profile(name: str, layers: Iterable[Layer]) -> Profile:
     """The profile called `name` in the last layer that has it, or the file of that path.
 
     Raises UsageError, which lists the profiles there are.
     """
-    files = {
-        path.stem: path
-        for layer in layers
-        for path in sorted((layer.folder / "profiles").glob("*.toml"))
-    }
+    files = profile_files(layers)
     path = Path(name) if name.endswith(".toml") else files.get(name)
     if path is None:
         raise UsageError(f'There is no profile "{name}".', hint=f"one of {listing(sorted(files))}")

@@ -243,10 +243,10 @@ def step_sets(before: Sequence[str], after: Sequence[str], name: str) -> tuple[S
     named: dict[str, dict[bool, list[StepCall]]] = {}
     for texts, is_before in ((before, True), (after, False)):
         for text in texts:
-            label, step = _split_name(text)
+            label, step = read_step(text, is_before=is_before)
             group = common if label is None else named.setdefault(label, {True: [], False: []})
-            if step != "none":
-                group[is_before].append(_parse(step, is_before=is_before))
+            if step is not None:
+                group[is_before].append(step)
     if not named:
         return (StepSet(name, tuple(common[True]), tuple(common[False])),)
     return tuple(
@@ -269,14 +269,21 @@ def _check_after_classes(model: Model, sets: Sequence[StepSet]) -> None:
             )
 
 
-def _parse(step: str, *, is_before: bool) -> StepCall:
+def read_step(text: str, *, is_before: bool) -> tuple[str | None, StepCall | None]:
+    """The set that a step belongs to, None for all; and the step, None for `none`.
+
+    Raises UsageError.
+    """
+    label, step = _split_name(text)
+    if step == "none":
+        return label, None
     if is_before:
-        return parse_step(step)
+        return label, parse_step(step)
     from aiod.flow.steps.after import (
         parse_after,  # brings scipy, which most runs need later or never
     )
 
-    return parse_after(step)
+    return label, parse_after(step)
 
 
 def _split_name(text: str) -> tuple[str | None, str]:
