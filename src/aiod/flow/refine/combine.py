@@ -71,12 +71,13 @@ def vote(
 
 
 def differences(layers: Sequence[Pixels], *, overlap: Overlap = 0.5) -> Pixels:
-    """Where layers differ: 0 where they agree, else uint8
+    """Where layers differ: an object in some of them only, or not the same object in all.
 
-    1  an object in some layers, background in others
-    2  objects in all layers, but not the same one
+        0  all are background, or the same object
+        1  an object in some layers, background in others
+        2  objects in all layers, but not the same one
 
-    Layers are labels of the same shape, YX or ZYX. Raises UsageError.
+    Layers are labels of the same shape, YX or ZYX; the result is uint8. Raises UsageError.
     """
     same = corresponding(layers, overlap=overlap)
     differ = np.zeros(same[0].shape, bool)

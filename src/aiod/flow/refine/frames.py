@@ -45,9 +45,17 @@ def checked(labels: Pixels, *, name: str = "These labels") -> Pixels:
 
 
 def each_time(function: Callable[..., Pixels], *arrays: Pixels, axes: str) -> Pixels:
-    """What a function makes of each time point of arrays of the same axes, put together again."""
+    """What a function makes of each time point of arrays of the same axes, put together again.
+
+    Raises UsageError for arrays of different numbers of time points.
+    """
     if not axes.startswith("T"):
         return function(*arrays)
+    if len(lengths := sorted({len(array) for array in arrays})) > 1:
+        raise UsageError(
+            f"The layers have {listing(map(str, lengths), 'and')} time points.",
+            hint="choose layers of the same image",
+        )
     return np.stack([function(*frames) for frames in zip(*arrays, strict=True)])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,11 +31,6 @@ class Operation:
     apply: Callable[..., Pixels]
     whole: bool = False
     check: None = None
-
-    @property
-    def does(self) -> str:
-        """What it does, in a sentence."""
-        return (inspect.getdoc(self.function) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def relabel(labels: Pixels) -> Pixels:
