@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from aiod.flow import protocol
@@ -20,12 +21,12 @@ _SHOWN_OF_LOG = 4000
 class Hosted:
     """The process, from when it is first asked for something until `close`.
 
-    `hear` gets each message of it, from a thread of this object; where the process is lost it gets
+    It works in `folder`, where relative paths begin. `hear` gets each message of it, from a thread of this object; where the process is lost it gets
     the event "lost" with its last words, and the next `ask` starts another one.
     """
 
-    def __init__(self, hear: Callable[[Message], object]) -> None:
-        self._hear = hear
+    def __init__(self, hear: Callable[[Message], object], *, folder: Path | None = None) -> None:
+        self._hear, self._folder = hear, folder
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._lock = threading.Lock()
@@ -81,6 +82,7 @@ class Hosted:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
+            cwd=self._folder,
         )
         threading.Thread(target=self._read, args=[self._process, self._log], daemon=True).start()
 

@@ -94,7 +94,7 @@ def _unknown(key: str, names: Mapping[str, Parameter]) -> str:
 
 def _checked(parameter: Parameter, value: Any) -> Any:
     """The value as the runner gets it. Raises ValueError, whose words follow the name."""
-    kind = _kind_of(parameter)
+    kind = kind_of(parameter)
     if isinstance(value, str) and kind != "str":
         value = _read(value, kind, parameter)
     if value is None:
@@ -114,7 +114,8 @@ def _checked(parameter: Parameter, value: Any) -> Any:
     return value
 
 
-def _kind_of(parameter: Parameter) -> str:
+def kind_of(parameter: Parameter) -> str:
+    """Its type: str, int, float, bool, list or tuple; of a list of choices that of each."""
     if parameter.dtype is not None:
         return parameter.dtype
     sample = parameter.value

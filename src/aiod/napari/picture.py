@@ -1,0 +1,242 @@
+"""An image layer as a run reads it: its axes, its pixel size, and a file that holds its pixels.
+
+A layer that shows a file as it is needs no copy. Whatever else napari can show (an array in memory,
+one channel cut out, a filtered image) is written to a file first, tile by tile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from aiod.errors import AiodError, UsageError
+from aiod.flow.images.image import Image, open_image
+from aiod.flow.results.export import write_tiff
+from aiod.flow.source import AXES, Box, Pixels, Source
+
+_BY_COUNT = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+_LOOK = 64
+"""Side of the squares of pixels by which a layer and a file are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A layer for a run: the file, and what has to be said of it beside what the file says."""
+
+    path: Path
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What of a layer its picture depends on; taken in the window's thread, read in any."""
+
+    name: str
+    data: Any
+    axes: str
+    rgb: bool
+    pixel_size: Mapping[str, float]
+    path: Path | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(map(int, self.data.shape))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Axis -> pixels, without the samples of a colour."""
+        return dict(zip(self.axes, self.shape[: len(self.axes)], strict=True))
+
+
+def seen_in(layer: Any, *, axes: str | None = None, pixel_size: Any = None) -> Seen:
+    """A layer, with the axes and the pixel size of the user where they are given.
+
+    Raises UsageError for axes that are not those of such an image.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    rgb = bool(getattr(layer, "rgb", False))
+    count = data.ndim - rgb
+    letters = (axes or axes_of(layer)).upper()
+    known = set(letters) <= set(AXES) and len(set(letters)) == len(letters)
+    if len(letters) != count or not known or not letters.endswith("YX"):
+        raise UsageError(
+            f"The axes {letters} are not those of {layer.name}, which has {count}.",
+            hint=f"write a letter of TCZYX for each, such as {_BY_COUNT.get(count, 'TCZYX')}",
+        )
+    size = pixel_size_of(layer, letters) if pixel_size is None else dict(pixel_size)
+    path = layer.source.path
+    return Seen(layer.name, data, letters, rgb, size, Path(path) if path else None)
+
+
+def axes_of(layer: Any) -> str:
+    """A letter of TCZYX for each axis: as the layer names them, else by their number."""
+    labels = [str(label).upper()[:1] for label in getattr(layer, "axis_labels", ())]
+    named = all(len(str(label)) == 1 for label in getattr(layer, "axis_labels", ()))
+    if labels and named and set(labels) <= set(AXES) and len(set(labels)) == len(labels):
+        return "".join(labels)
+    return _BY_COUNT.get(layer.ndim, "TCZYX"[-layer.ndim :])
+
+
+def pixel_size_of(layer: Any, axes: str) -> dict[str, float]:
+    """Axis -> micrometres for Z, Y and X where the layer's scale says it.
+
+    A scale without a unit is taken for micrometres unless it is 1, as napari's readers mean it.
+    """
+    units = getattr(layer, "units", None) or [None] * len(axes)
+    found = {}
+    for axis, scale, unit in zip(axes, layer.scale, units, strict=True):
+        if axis not in "ZYX":
+            continue
+        factor = _micrometres(unit)
+        if factor is not None:
+            found[axis] = float(scale) * factor
+        elif float(scale) != 1.0:
+            found[axis] = float(scale)
+    return found if {"Y", "X"} <= found.keys() else {}
+
+
+def _micrometres(unit: Any) -> float | None:
+    """How many micrometres a unit of pint's is; None where it is no length."""
+    if unit is None or not hasattr(unit, "dimensionality"):
+        return None
+    if dict(unit.dimensionality) != {"[length]": 1}:
+        return None
+    return float((1 * unit).to("micrometer").magnitude)
+
+
+def picture_of(seen: Seen, folder: Path) -> Picture:
+    """The file of a layer, or a copy in `folder`; for a thread. Raises AiodError."""
+    if seen.path is not None:
+        channels = _channels_in(seen)
+        if channels is not None:
+            return Picture(seen.path, channels)
+    return Picture(_copied(seen, folder))
+
+
+def _channels_in(seen: Seen) -> tuple[str, ...] | None:
+    """Which of its file's channels a layer shows, none for all; None where it shows another image.
+
+    Compared by their shape and by squares of pixels, the first, the middle and the last.
+    """
+    assert seen.path is not None
+    try:
+        image = open_image(seen.path, fingerprint="not taken")
+    except AiodError:
+        return None
+    source = image.source
+    if dict(source.pixel_size) != dict(seen.pixel_size) and seen.pixel_size:
+        same = source.pixel_size.keys() == seen.pixel_size.keys() and all(
+            np.isclose(source.pixel_size[a], seen.pixel_size[a]) for a in seen.pixel_size
+        )
+        if not same:
+            return None
+    theirs = {axis: n for axis, n in source.sizes.items() if n > 1 and axis != "C"}
+    ours = {axis: n for axis, n in seen.sizes.items() if n > 1 and axis != "C"}
+    if theirs != ours or source.dtype != seen.data.dtype or seen.rgb != image.rgb:
+        return None
+    count = source.sizes.get("C", 1)
+    if seen.rgb or seen.sizes.get("C", 1) == count:
+        return () if _alike(seen, image, None) else None
+    if "C" in seen.sizes:
+        return None
+    for channel in range(count):
+        if _alike(seen, image, channel):
+            return (str(channel + 1),)
+    return None
+
+
+def _alike(seen: Seen, image: Image, channel: int | None) -> bool:
+    """Whether squares of pixels of a layer are those of its file, or of one of its channels."""
+    source = image.source
+    for part in (0.0, 0.5, 1.0):
+        ranges = {}
+        for axis, n in source.sizes.items():
+            side = _LOOK if axis in "YX" else 1
+            start = int(part * max(0, n - side))
+            ranges[axis] = (start, min(n, start + side))
+        if channel is not None:
+            ranges["C"] = (channel, channel + 1)
+        elif "C" in ranges:
+            ranges["C"] = (0, source.sizes["C"])
+        box = Box(tuple(a for a, _ in ranges.values()), tuple(b for _, b in ranges.values()))
+        theirs = source.read(box)
+        if seen.rgb:
+            theirs = np.moveaxis(theirs, source.axes.index("C"), -1)
+        index = tuple(slice(*ranges.get(axis, (0, 1))) for axis in seen.axes)
+        ours = np.asarray(seen.data[index])
+        if not np.array_equal(np.squeeze(ours), np.squeeze(theirs), equal_nan=_has_nan(ours)):
+            return False
+    return True
+
+
+def _has_nan(pixels: Pixels) -> bool:
+    return pixels.dtype.kind == "f"
+
+
+def _copied(seen: Seen, folder: Path) -> Path:
+    """The pixels of a layer as a TIFF; one that was written before is taken."""
+    name = "".join(c if c.isalnum() or c in "-_" else "_" for c in seen.name)[:60] or "image"
+    path = folder / _mark(seen) / f"{name}.ome.tif"
+    if path.exists():
+        return path
+    if seen.rgb:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        metadata: dict[str, Any] = {"axes": f"{seen.axes}S"}
+        for axis, micrometres in seen.pixel_size.items():
+            metadata |= {f"PhysicalSize{axis}": micrometres, f"PhysicalSize{axis}Unit": "µm"}
+        tifffile.imwrite(
+            path, np.asarray(seen.data), photometric="rgb", ome=True, metadata=metadata
+        )
+        return path
+    order = [seen.axes.index(axis) for axis in AXES if axis in seen.axes]
+    dtype = _storable(seen)
+
+    def read(box: Box) -> Pixels:
+        slices: list[Any] = [slice(None)] * len(order)
+        for place, part in zip(order, box.slices, strict=True):
+            slices[place] = part
+        return np.asarray(seen.data[tuple(slices)]).transpose(order).astype(dtype, copy=False)
+
+    axes = "".join(seen.axes[place] for place in order)
+    shape = tuple(int(seen.data.shape[place]) for place in order)
+    write_tiff(Source(axes, shape, dtype, read, dict(seen.pixel_size)), path)
+    return path
+
+
+def _mark(seen: Seen) -> str:
+    """The same for the same pixels, so that a copy is made once, and found by the next session.
+
+    All pixels of an array in memory count, which may be changed in place. Of one that is computed
+    when it is read, that may be large, its own name and some of the pixels.
+    """
+    if isinstance(seen.data, np.ndarray):
+        pixels = seen.data
+    else:
+        pixels = np.asarray(
+            seen.data[tuple(slice(None, None, max(1, n // 64)) for n in seen.shape)]
+        )
+    said = (seen.axes, seen.shape, sorted(seen.pixel_size.items()), pixels.dtype.str)
+    mark = hashlib.sha256(repr((*said, getattr(seen.data, "name", ""))).encode())
+    mark.update(np.ascontiguousarray(pixels).view(np.uint8).data)
+    return mark.hexdigest()[:16]
+
+
+def _storable(seen: Seen) -> np.dtype[Any]:
+    """The type in which pixels are written: that of the layer where a TIFF can hold it."""
+    dtype: np.dtype[Any] = np.dtype(seen.data.dtype)
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype.kind == "f" and dtype.itemsize != 4:
+        return np.dtype(np.float32)
+    if dtype.kind in "iu" and dtype.itemsize == 8:
+        raise UsageError(
+            f"{seen.name} holds 64-bit integers, which no image file holds.",
+            hint="convert the layer's data type (right click on the layer)",
+        )
+    return dtype

@@ -1,0 +1,114 @@
+"""Where a run works and where its results go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QPushButton,
+    QWidget,
+)
+
+from aiod.flow.profiles import DEFAULT_PROFILE
+from aiod.flow.request import EXPORTS
+from aiod.flow.tiles.layout import parse_sizes
+from aiod.napari.fields import Field, knob_of
+
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_WORDS = {"tiff": "TIFF", "geojson": "GeoJSON", "csv": "CSV"}
+
+
+class PlaceForm(QWidget):
+    """Folder, exports, device, workers, profile, tiles; `options` are those of a request."""
+
+    changed = Signal()
+
+    def __init__(self, profiles: Sequence[str]) -> None:
+        super().__init__()
+        self.folder = QLineEdit()
+        self.folder.setPlaceholderText("a new folder in aiod-out")
+        self.folder.setToolTip("The run folder. An earlier run of the same settings goes on there.")
+        browse = QPushButton("…")
+        browse.setToolTip("Choose a folder")
+        browse.clicked.connect(self._browse)
+        row = QHBoxLayout()
+        row.addWidget(self.folder)
+        row.addWidget(browse)
+        self.exports = {name: QCheckBox(_WORDS[name]) for name in EXPORTS}
+        boxes = QHBoxLayout()
+        for box in self.exports.values():
+            boxes.addWidget(box)
+            box.toggled.connect(self._tell)
+        self.device, self.profile = QComboBox(), QComboBox()
+        self.device.addItems(_DEVICES)
+        self.device.setEditable(True)
+        self.profile.addItems(profiles)
+        self.workers = knob_of(
+            Field("workers", "Workers", int, None, optional=True, minimum=1, maximum=1024)
+        )
+        self.tile, self.halo = QLineEdit(), QLineEdit()
+        for line, tip in (
+            (self.tile, "Pixels of a piece done at a time: 512, or one number an axis: 16,512,512"),
+            (self.halo, "Margin that a tile sees around itself: 64, or one number an axis"),
+        ):
+            line.setPlaceholderText("as the model says")
+            line.setToolTip(tip)
+            line.textChanged.connect(self._tell)
+        self.folder.textChanged.connect(self._tell)
+        self.device.currentTextChanged.connect(self._tell)
+        self.profile.currentTextChanged.connect(self._tell)
+        self.workers.widget.changed.connect(self.changed.emit)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Results in", row)
+        form.addRow("Also as", boxes)
+        form.addRow("Device", self.device)
+        form.addRow("Workers", self.workers.widget.native)
+        form.addRow("Profile", self.profile)
+        form.addRow("Tile (px)", self.tile)
+        form.addRow("Halo (px)", self.halo)
+        self.show_options({})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keywords of a request. Raises UsageError for sizes that are none."""
+        tile, halo = self.tile.text().strip(), self.halo.text().strip()
+        return {
+            "out": Path(self.folder.text()).expanduser() if self.folder.text().strip() else None,
+            "exports": tuple(name for name, box in self.exports.items() if box.isChecked()),
+            "device": self.device.currentText().strip() or "auto",
+            "profile": self.profile.currentText() or DEFAULT_PROFILE,
+            "workers": self.workers.value,
+            "tile": parse_sizes(tile, "--tile") if tile else None,
+            "halo": parse_sizes(halo, "--halo") if halo else None,
+        }
+
+    def show_options(self, options: dict[str, Any]) -> None:
+        """Show the keywords of a request; defaults where one is not there."""
+        out = options.get("out")
+        self.folder.setText(str(out) if out else "")
+        for name, box in self.exports.items():
+            box.setChecked(name in options.get("exports", ()))
+        self.device.setCurrentText(options.get("device", "auto"))
+        self.profile.setCurrentText(options.get("profile", DEFAULT_PROFILE))
+        self.workers.value = options.get("workers")
+        for line, sizes in ((self.tile, options.get("tile")), (self.halo, options.get("halo"))):
+            line.setText(",".join(map(str, sizes)) if sizes else "")
+
+    def _browse(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Run folder", self.folder.text())
+        if folder:
+            self.folder.setText(folder)
+
+    def _tell(self, _: Any = None) -> None:
+        self.changed.emit()

@@ -1,0 +1,63 @@
+"""All that a window says of a run, in a file that people can read, share and load again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from aiod.errors import UsageError
+from aiod.files import read_text, write_atomically
+from aiod.flow.protocol import request_from_json, request_to_json
+from aiod.flow.request import Request
+
+_MAX_BYTES = 1_000_000
+_FORMAT = 1
+
+
+def save_project(path: Path, request: Request, *, layer: str | None) -> None:
+    """Write a request, and the name of the layer it is of. Raises AiodError."""
+    said = {
+        key: value for key, value in request_to_json(request).items() if value not in (None, [])
+    }
+    document = {"aiod project": _FORMAT, "layer": layer, "request": said}
+    write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+
+def load_project(path: Path) -> tuple[Request, str | None]:
+    """The request of a file, and the name of its layer. Raises AiodError."""
+    document = _document(path)
+    if document.get("aiod project") != _FORMAT:
+        raise UsageError(
+            f"{path} is no project of aiod.", hint="choose a file that was saved by this plugin"
+        )
+    layer = document.get("layer")
+    try:
+        return request_from_json(document.get("request")), layer if isinstance(layer, str) else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "request"
+        raise UsageError(f"The project {path} cannot be used: {where}: {first['msg']}.") from error
+
+
+def save_parameters(path: Path, values: Mapping[str, Any]) -> None:
+    """Write parameters by their argument names. Raises AiodError."""
+    write_atomically(path, yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
+
+
+def load_parameters(path: Path) -> dict[str, Any]:
+    """Parameters by their argument names. Raises AiodError."""
+    return {str(key): value for key, value in _document(path).items()}
+
+
+def _document(path: Path) -> dict[Any, Any]:
+    try:
+        document = yaml.safe_load(read_text(path, limit=_MAX_BYTES))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{path} is not YAML.", details=[str(error)[:300]]) from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} holds no settings.", hint="choose a file that was saved here")
+    return document

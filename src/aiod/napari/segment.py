@@ -1,0 +1,536 @@
+"""The widget that segments: any model of the registry on a layer or on files.
+
+It holds no pipeline: what is filled in becomes a request, which a process of its own does (see
+`aiod.flow.host`); what that tells is shown.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, QSize, Qt, Signal
+from qtpy.QtGui import QGuiApplication
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from aiod.errors import AiodError, UsageError
+from aiod.flow.command import command_of
+from aiod.flow.hosted import Hosted
+from aiod.flow.profiles import profile_files
+from aiod.flow.protocol import Message, request_to_json
+from aiod.flow.record import RunRecord
+from aiod.flow.request import Request
+from aiod.napari.background import in_background
+from aiod.napari.choice import ModelChoice
+from aiod.napari.notice import Notice
+from aiod.napari.parameters import ParameterForm
+from aiod.napari.picture import Picture, Seen, picture_of
+from aiod.napari.place import PlaceForm
+from aiod.napari.project import load_parameters, load_project, save_parameters, save_project
+from aiod.napari.results import (
+    Frame,
+    Growing,
+    labels_of_run,
+    remove_previews,
+    show_labels,
+    show_preview,
+)
+from aiod.napari.source import SourceForm, region_in_view
+from aiod.napari.steps import StepsEditor
+from aiod.registry import load
+from aiod.words import byte_size, counted, listing, printable
+
+_MOST_PREVIEWED = 2048
+"""Pixels of Y and X that a look takes at most, in the middle of what is in view."""
+_COPIES = Path("aiod-out", "images")
+_YAML = "Settings (*.yaml *.yml)"
+_HINT = (
+    "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
+    "what you see, and Run for all of it."
+)
+
+
+class _Ear(QObject):
+    """Brings messages from the thread that reads them to the window's."""
+
+    heard = Signal(object)
+
+
+class Segment(QWidget):
+    """The form of a run, from the model to its results."""
+
+    done = Signal()
+    """What was asked for has ended, well or not."""
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._registry = load()
+        self._ear = _Ear()
+        self._ear.heard.connect(self._hear)
+        self._hosted = Hosted(self._ear.heard.emit, folder=Path.home())
+        self._id = 0
+        self._busy = False
+        self._frame: Frame | None = None
+        self._growing = Growing(napari_viewer, None)
+        self._begun: dict[str, tuple[float, int]] = {}
+        self.choice = ModelChoice(self._registry)
+        self.source = SourceForm(napari_viewer)
+        self.parameters = ParameterForm()
+        self.before, self.after = StepsEditor(before=True), StepsEditor(before=False)
+        self.place = PlaceForm(list(profile_files(self._registry.layers)))
+        self.notice = Notice()
+        self.progress = QProgressBar()
+        self.table = QTableWidget(0, 3)
+        self._lay_out()
+        self.choice.chosen.connect(self._show_parameters)
+        self.source.layers.currentIndexChanged.connect(lambda _: self._show_parameters())
+        self._show_parameters()
+        self._set_busy(busy=False)
+        self.destroyed.connect(partial(_close, self._hosted))
+        if self.source.layer is None:
+            self.notice.say(_HINT)
+
+    # --- what is asked for ----------------------------------------------------------------------
+
+    def request(self, picture: Picture | None = None) -> Request:
+        """What the form says, of the file that holds the layer. Raises AiodError."""
+        model = self.choice.model
+        if model is None:
+            raise UsageError("No model is chosen.", hint="choose a task and a model above")
+        options = {**self.source.options, **self.place.options}
+        if picture is not None:
+            options["inputs"] = (str(picture.path),)
+            options["channels"] = picture.channels or options["channels"]
+            options |= {"axes": None, "pixel_size": None}
+        elif self.source.layer is not None:
+            options["inputs"] = (self.source.layer.name,)
+        elif not options["inputs"]:
+            raise UsageError("There is no image.", hint="open one, or name files above")
+        return Request(
+            model=model.id,
+            params=self.parameters.given,
+            before=self.before.texts,
+            after=self.after.texts,
+            **options,
+        )
+
+    def run(self) -> None:
+        """Segment all of the image, or the files."""
+        self._ask("run")
+
+    def preview(self) -> None:
+        """Segment what is in view of the layer."""
+        self._ask("preview")
+
+    def plan(self) -> None:
+        """Say what a run would do: tiles and memory."""
+        self._ask("plan")
+
+    def cancel(self) -> None:
+        """Stop what is under way; what is finished is kept."""
+        if self._busy:
+            self._hosted.stop()
+            self.progress.setFormat("stopping…")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way."""
+        return self._busy
+
+    def tell_command(self, hear: Callable[[str], Any]) -> None:
+        """Call `hear` with the line of a terminal that does the same. Raises AiodError."""
+        seen = self.source.seen
+        if seen is None:
+            hear(shlex.join(command_of(self.request())))
+            return
+        in_background(
+            partial(picture_of, seen, Path.home() / _COPIES),
+            lambda picture: hear(shlex.join(command_of(self.request(picture)))),
+            self.notice.fail,
+        )
+
+    def reload(self) -> None:
+        """Read the registry again: a manifest may have come or changed."""
+        self._registry = load()
+        self.choice.show_registry(self._registry)
+
+    def save_project(self, path: Path) -> None:
+        """Write all that the form says. Raises AiodError."""
+        layer = self.source.layer
+        save_project(path, self.request(), layer=None if layer is None else layer.name)
+
+    def load_project(self, path: Path) -> None:
+        """Show what was saved. Raises AiodError, and shows what it can."""
+        request, layer = load_project(path)
+        if request.model is not None:
+            self.choice.choose(request.model)
+        options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
+        self.before.show_texts(request.before)
+        self.after.show_texts(request.after)
+        self.place.show_options(options)
+        wrong = self.parameters.give(request.params)
+        self.source.choose(layer, [str(path) for path in request.inputs])
+        self.source.show_options(options)
+        self._refuse(wrong)
+
+    def save_parameters(self, path: Path) -> None:
+        save_parameters(path, self.parameters.given)
+
+    def load_parameters(self, path: Path) -> None:
+        """Show parameters from a file. Raises UsageError for those that the model has not."""
+        self._refuse(self.parameters.give(load_parameters(path)))
+
+    def _refuse(self, wrong: Sequence[str]) -> None:
+        if wrong:
+            raise UsageError(
+                f"The model cannot take {listing(map(printable, wrong), 'and')} from this file.",
+                hint="the other settings are shown",
+            )
+
+    def _ask(self, do: str) -> None:
+        """Check the form, have the layer's pixels in a file, then ask the process."""
+        if self._busy:
+            return
+        self.notice.clear()
+        try:
+            seen, region = self.source.seen, None
+            self._frame = Frame.of(self.source.layer, seen.axes) if seen is not None else None
+            if do == "preview":
+                region = self._region(seen)
+            self.request()
+        except AiodError as error:
+            self.notice.fail(error)
+            self.done.emit()
+            return
+        self._set_busy(busy=True)
+        self._begun.clear()
+        self._growing.remove()
+        self._growing = Growing(self._viewer, self._frame)
+        self._id += 1
+        number = self._id
+        if seen is None:
+            self._send(do, number, None, None)
+            return
+        self.progress.setFormat("reading the layer…")
+        folder = Path.home() / _COPIES
+        in_background(
+            partial(picture_of, seen, folder),
+            lambda picture: self._send(do, number, picture, region),
+            lambda error: self._end(error) if number == self._id else None,
+        )
+
+    def _region(self, seen: Seen | None) -> dict[str, tuple[int, int]]:
+        if seen is None:
+            raise UsageError("A preview is of what you see.", hint="choose an image layer above")
+        return region_in_view(self._viewer, self.source.layer, seen.axes, _MOST_PREVIEWED)
+
+    def _send(self, do: str, number: int, picture: Picture | None, region: Any) -> None:
+        if number != self._id or not self._busy:
+            return
+        try:
+            request = self.request(picture)
+        except AiodError as error:
+            self._end(error)
+            return
+        said = {"id": number, "do": do, "request": request_to_json(request), "region": region}
+        self._hosted.ask({**said, "command": command_of(request)})
+
+    # --- what is told ---------------------------------------------------------------------------
+
+    def _hear(self, message: Message) -> None:
+        said = message.said
+        if said.get("event") != "lost" and said.get("id") != self._id:
+            return
+        match said.get("event"):
+            case "step":
+                self._show_step(said)
+            case "note":
+                self.notice.say(said["text"], kind="warning")
+            case "tile":
+                self._growing.add(message)
+            case "preview":
+                self._show_look(message)
+            case "plan":
+                self._show_plan(said)
+            case "done":
+                self._show_done(said)
+            case "stopped":
+                self._growing.refresh()
+                self._end(None)
+                self.notice.say("Stopped. Run goes on where it was.")
+            case "failed":
+                self._end(_error_of(said))
+            case "lost" if self._busy:
+                self._end(
+                    AiodError(
+                        "The process that does the work was lost.",
+                        details=[str(said.get("words", ""))],
+                        hint="press Run again: what is finished is kept",
+                    )
+                )
+
+    def _show_step(self, said: Mapping[str, Any]) -> None:
+        what, done, total, unit = (said[key] for key in ("what", "done", "total", "unit"))
+        now = time.monotonic()
+        first, already = self._begun.setdefault(what, (now, done))
+        rate = (done - already) / (now - first) if now > first else 0.0
+        self.progress.setRange(0, 1000 if total else 0)
+        self.progress.setValue(int(1000 * done / total) if total else 0)
+        self.progress.setFormat(_progress_words(what, done, total, unit, rate))
+
+    def _show_look(self, message: Message) -> None:
+        if self._frame is None:
+            return
+        show_preview(self._viewer, self._frame, message)
+        said = message.said
+        found = "" if said["objects"] is None else f"{counted(said['objects'], 'object')} in view, "
+        self.notice.say(f"{said['set']}: {found}{said['seconds']:.1f} s of the model.")
+
+    def _show_plan(self, said: Mapping[str, Any]) -> None:
+        plan = said["plan"]
+        memory = max((row["memory"] for row in plan["rows"]), default=0)
+        lines = [
+            f"{row['sample']}: {row['shape']}, {counted(row['tiles'], 'tile')} of {row['tile']}, "
+            f"halo {row['halo']}, {byte_size(row['memory'])} a worker"
+            for row in plan["rows"]
+        ]
+        self._end(None)
+        self.notice.say(
+            f"{said['sentence']} {byte_size(memory)} a worker beside the model.",
+            details="\n".join([*lines, *plan["notes"], *plan["errors"]]),
+        )
+
+    def _show_done(self, said: Mapping[str, Any]) -> None:
+        if "record" not in said:
+            self._end(None, keep=True)
+            return
+        record = RunRecord.model_validate(dict(said["record"]), strict=False)
+        folder = Path(said["folder"])
+        if self._frame is None:
+            self._finish(record, folder, ())
+            return
+        frame = self._frame
+        in_background(
+            partial(labels_of_run, folder, record, frame),
+            lambda shown: self._finish(record, folder, shown),
+            self._end,
+        )
+
+    def _finish(self, record: RunRecord, folder: Path, shown: Sequence[Any]) -> None:
+        self._growing.remove()
+        if self._frame is not None:
+            remove_previews(self._viewer)
+            for each in shown:
+                show_labels(self._viewer, self._frame, each)
+        self.table.setRowCount(len(record.images))
+        self.table.setVisible(True)
+        for row, image in enumerate(record.images):
+            objects = "–" if image.objects is None else f"{image.objects:,}"
+            seconds = "–" if image.seconds is None else f"{image.seconds:.1f} s"
+            for column, text in enumerate((f"{image.sample} · {image.set}", objects, seconds)):
+                self.table.setItem(row, column, QTableWidgetItem(printable(text)))
+        self.table.resizeRowsToContents()
+        failed = [image for image in record.images if image.status != "done"]
+        self._end(None)
+        if failed:
+            details = "\n\n".join(f"{image.sample}: {image.error}" for image in failed)
+            what = f"{counted(len(failed), 'image')} of {len(record.images)} could not be finished."
+            self.notice.say(f"{what} Results in {folder}", details=details, kind="error")
+            return
+        warnings = list(dict.fromkeys(w for image in record.images for w in image.warnings))
+        self.notice.say(f"Done. Results in {folder}", details="\n".join(warnings))
+
+    def _end(self, error: BaseException | None, *, keep: bool = False) -> None:
+        """Ready for the next; `keep` leaves what the notice says."""
+        self._set_busy(busy=False)
+        if error is not None:
+            self.notice.fail(error)
+        elif not keep:
+            self.notice.clear()
+        self.done.emit()
+
+    # --- how it looks ---------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        body = QWidget()
+        column = QVBoxLayout(body)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        column.addWidget(self.choice)
+        column.addWidget(self.source)
+        column.addWidget(_heading("Parameters"))
+        column.addWidget(self.parameters)
+        column.addLayout(
+            _buttons(
+                ("Defaults", "The values of the model's manifest", self.parameters.reset),
+                ("Load…", "Parameters from a YAML file", self._load_parameters),
+                ("Save…", "Parameters to a YAML file", self._save_parameters),
+            )
+        )
+        for title, part in (
+            ("Before the model", self.before),
+            ("After the model", self.after),
+            ("Where", self.place),
+        ):
+            fold = QCollapsible(title)
+            fold.addWidget(part)
+            column.addWidget(fold)
+        column.addLayout(
+            _buttons(
+                ("Plan", "What a run would do: tiles and memory", self.plan),
+                ("Copy command", "The line of a terminal that does the same", self._copy),
+                ("Load…", "All of this form from a project file", self._load),
+                ("Save…", "All of this form to a project file", self._save),
+            )
+        )
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFrameShape(QScrollArea.Shape.NoFrame)
+        area.setWidget(body)
+        self.preview_button = QPushButton("Preview")
+        self.preview_button.setToolTip("Segment what you see, to try parameters")
+        self.run_button = QPushButton("Run")
+        self.run_button.setToolTip("Segment all of it")
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setToolTip("Stop; Run goes on where it was")
+        row = QHBoxLayout()
+        for button, act in (
+            (self.preview_button, self.preview),
+            (self.run_button, self.run),
+            (self.cancel_button, self.cancel),
+        ):
+            button.clicked.connect(lambda _=False, act=act: act())
+            row.addWidget(button)
+        self.table.setHorizontalHeaderLabels(["Image", "Objects", "Time"])
+        self.table.verticalHeader().setVisible(False)
+        self.table.horizontalHeader().setStretchLastSection(True)
+        self.table.setMaximumHeight(110)
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.setVisible(False)
+        layout = QVBoxLayout(self)
+        layout.addWidget(area, 1)
+        layout.addLayout(row)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.notice)
+        layout.addWidget(self.table)
+        self.setMinimumWidth(340)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 -- Qt's name
+        """As wide as its fields need, beside an image that wants the room."""
+        return QSize(380, 700)
+
+    def _set_busy(self, *, busy: bool) -> None:
+        self._busy = busy
+        for button in (self.preview_button, self.run_button):
+            button.setEnabled(not busy)
+        self.cancel_button.setEnabled(busy)
+        self.progress.setVisible(busy)
+        if busy:
+            self.progress.setRange(0, 0)
+            self.progress.setFormat("")
+
+    def _show_parameters(self) -> None:
+        model = self.choice.model
+        found = self._registry.params_for(model) if model is not None else ()
+        self.parameters.build(found, self.source.names_of_channels)
+
+    def _copy(self) -> None:
+        self._tried(lambda: self.tell_command(self._put))
+
+    def _put(self, line: str) -> None:
+        QGuiApplication.clipboard().setText(line)
+        self.notice.say("Copied.", details=line)
+
+    def _save(self) -> None:
+        self._with_path(QFileDialog.getSaveFileName, "Save the form", self.save_project)
+
+    def _load(self) -> None:
+        self._with_path(QFileDialog.getOpenFileName, "Load a form", self.load_project)
+
+    def _save_parameters(self) -> None:
+        self._with_path(QFileDialog.getSaveFileName, "Save parameters", self.save_parameters)
+
+    def _load_parameters(self) -> None:
+        self._with_path(QFileDialog.getOpenFileName, "Load parameters", self.load_parameters)
+
+    def _with_path(self, ask: Any, title: str, act: Any) -> None:
+        path, _ = ask(self, title, "", _YAML)
+        if path:
+            self._tried(lambda: act(Path(path)))
+
+    def _tried(self, act: Any) -> None:
+        self.notice.clear()
+        try:
+            act()
+        except AiodError as error:
+            self.notice.fail(error)
+
+
+def _close(hosted: Hosted, _: Any = None) -> None:
+    """End the process beside the window, which need not wait for it."""
+    threading.Thread(target=hosted.close).start()
+
+
+def _error_of(said: Mapping[str, Any]) -> BaseException:
+    if said.get("defect"):
+        return AiodError(
+            f"This is a defect of aiod: {said['what']}. Please report it.", details=said["details"]
+        )
+    return AiodError(said["what"], details=said["details"], hint=said["hint"])
+
+
+def _progress_words(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
+    """How far it has come, how fast, and how long it will take.
+
+    >>> _progress_words("cells", 12, 64, "tiles", 4.0)
+    'cells: 12 of 64 tiles, 4.0/s, 13 s left'
+    """
+    if unit == "bytes":
+        amount = byte_size(done) + (f" of {byte_size(total)}" if total else "")
+        speed = f", {byte_size(int(rate))}/s" if rate else ""
+    else:
+        amount = f"{done:,}" + (f" of {total:,}" if total else "") + (f" {unit}" if unit else "")
+        speed = f", {rate:.1f}/s" if rate else ""
+    left = f", {_time(((total or 0) - done) / rate)} left" if rate and total else ""
+    return printable(f"{what}: {amount}{speed}{left}")
+
+
+def _time(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    font = label.font()
+    font.setBold(True)
+    label.setFont(font)
+    return label
+
+
+def _buttons(*entries: tuple[str, str, Any]) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for text, tip, act in entries:
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda _=False, act=act: act())
+        row.addWidget(button)
+    return row
