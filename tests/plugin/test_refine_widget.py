@@ -212,7 +212,7 @@ def test_a_result_in_a_new_layer_leaves_the_old_one(
     refine.shape.operations.choice.value = "erode"
     assert done(refine.shape.apply).endswith("in a new layer.")
     made = refine.desk.viewer.layers["nuclei: erode"]
-    assert refine.desk.layer is layer
+    assert refine.desk.labels.value is layer
     assert made.translate.tolist() == [5, 6]
     assert (made.data > 0).sum() < (layer.data > 0).sum()
 

@@ -23,7 +23,7 @@ from aiod.words import counted
 
 T = TypeVar("T")
 
-MOST_IN_PLACE = 200_000
+MOST_IN_PLACE = 100_000
 """Pixels that are changed in the layer itself, so that it can undo it: more would stop the window
 for longer than a blink, and make a new layer."""
 
@@ -33,10 +33,12 @@ _CALM = 200  # ms without a further edit, before objects are looked at again
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """The labels after an operation: which pixels became what, and how many objects there are."""
+    """The labels after an operation: which pixels became what, the largest number, how many."""
 
     pixels: Pixels
     places: tuple[Pixels, ...]
+    values: Pixels
+    most: int
     before: int
     after: int
 
@@ -154,8 +156,7 @@ class Desk(QWidget):
             return
         where = "in a new layer" if self.aside.value else _why_not_in_place(layer, change)
         if where is None and layer in self.viewer.layers:
-            values = change.pixels[change.places].astype(layer.data.dtype)
-            layer.data_setitem(change.places, values)
+            layer.data_setitem(change.places, change.values.astype(layer.data.dtype))
         else:
             self.add(f"{layer.name}: {what.lower()}", change.pixels, layer)
         self.notice.say(
@@ -182,11 +183,14 @@ def _changed(mask: Mask, function: Callable[[Pixels], Pixels], at: int | None) -
         frame = function(before[at])
         after = before.astype(np.promote_types(before.dtype, frame.dtype))
         after[at] = frame
+    places = np.nonzero(after != before)
     return _Change(
-        after,
-        np.nonzero(after != before),
-        _objects(before, mask.axes),
-        _objects(after, mask.axes),
+        pixels=after,
+        places=places,
+        values=after[places],
+        most=int(after.max()),
+        before=_objects(before, mask.axes),
+        after=_objects(after, mask.axes),
     )
 
 
@@ -200,7 +204,7 @@ def _why_not_in_place(layer: Labels, change: _Change) -> str | None:
     data = finest(layer)
     if layer.multiscale or not isinstance(data, np.ndarray) or not data.flags.writeable:
         return "in a new layer, as this one only shows a file or a pyramid"
-    if change.pixels.shape != data.shape or int(change.pixels.max()) > np.iinfo(data.dtype).max:
+    if change.most > np.iinfo(data.dtype).max:
         return f"in a new layer, as numbers of the type {data.dtype} are too small"
     if len(change.places[0]) > MOST_IN_PLACE:
         return f"in a new layer, as {len(change.places[0]):,} pixels are many to undo"

@@ -158,22 +158,21 @@ class Evaluate(QWidget):
 
     def _paint(self, name: str, pixels: NDArray[Any], layer: Labels, other: str) -> None:
         """Show verdicts in a layer of their own, which the next evaluation takes again."""
-        if name in self._viewer.layers:
-            self._viewer.layers.remove(name)
+        layers = self._viewer.layers
+        if name in layers and layers[name].data.shape == pixels.shape:
+            layers[name].data = pixels
+            return
         colours = {VERDICTS[verdict]: COLOURS[verdict] for verdict in ("matched", other)}
+        nothing = {None: "transparent", 0: "transparent"}
         painted = self._viewer.add_labels(
             pixels,
             name=name,
-            colormap=DirectLabelColormap(
-                color_dict={None: "transparent", 0: "transparent"} | colours
-            ),
+            colormap=DirectLabelColormap(color_dict=nothing | colours),
             features={"object": ["", *VERDICTS]},
-            opacity=0.6,
+            opacity=0.6,  # so that what was missed is seen through what is too much
             **beside(layer),
         )
         painted.editable = False
-        if other == "missed":
-            painted.contour = 2  # so that what lies below is seen too
 
     def _fail(self, error: Exception) -> None:
         self.button.setEnabled(True)

@@ -12,9 +12,9 @@ from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 
 from aiod.errors import UsageError
-from aiod.flow.images.units import micrometres
 from aiod.flow.refine.frames import checked
 from aiod.flow.source import Box, Source
+from aiod.napari.picture import pixel_size_of
 from aiod.words import counted
 
 Pixels = NDArray[Any]
@@ -91,23 +91,6 @@ def axes_of(layer: Layer) -> str:
             hint="choose a layer without channels, or split it (right click on the layer)",
         )
     return axes
-
-
-def pixel_size_of(layer: Layer, axes: str) -> dict[str, float]:
-    """Micrometres along Z, Y and X where they are known.
-
-    Readers often give a scale without its unit. It is taken for micrometres unless Y and X are 1:
-    then it says nothing but how planes are to be drawn.
-    """
-    steps = [float(step) for step in layer.scale]
-    plain = all(str(unit) == "pixel" for unit in layer.units[-2:])
-    if plain and steps[-2:] != [1.0, 1.0]:
-        sizes: list[float | None] = [*steps]
-    else:
-        sizes = [
-            micrometres(step, str(unit)) for step, unit in zip(steps, layer.units, strict=True)
-        ]
-    return {axis: size for axis, size in zip(axes, sizes, strict=True) if axis != "T" and size}
 
 
 def beside(layer: Layer) -> dict[str, Any]:

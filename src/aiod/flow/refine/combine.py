@@ -110,7 +110,7 @@ def corresponding(layers: Sequence[Pixels], *, overlap: float) -> list[Pixels]:
         table[new] = np.arange(count + 1, count + len(new) + 1)
         count += len(new)
         tables.append(table)
-    return [table[layer] for table, layer in zip(tables, compacted, strict=True)]
+    return [table.take(layer) for table, layer in zip(tables, compacted, strict=True)]
 
 
 def _joined(layer: Pixels, earlier: Sequence[tuple[Pixels, Numbers]], overlap: float) -> Numbers:

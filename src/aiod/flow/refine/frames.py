@@ -63,7 +63,9 @@ def numbered(labels: Pixels) -> tuple[Pixels, Numbers]:
     """Labels as 1…n in the order of their numbers, and the number that each had (0 of 0)."""
     found, count = compact(labels, Box.whole(labels.shape))
     names = np.zeros(count + 1, labels.dtype)
-    names[found] = labels
+    row, numbers = labels.reshape(-1), found.reshape(-1)
+    ends = np.append(np.flatnonzero(numbers[1:] != numbers[:-1]), numbers.size - 1)
+    names[numbers[ends]] = row[ends]  # numbers come in runs, of which there are few
     return found, names
 
 
@@ -80,8 +82,8 @@ def _part(labels: Pixels, box: Box) -> Pixels:
 def looked_up(labels: Pixels, compacted: Pixels, table: Numbers) -> Pixels:
     """The numbers that a table gives to `compacted`, in the labels' type or a larger one."""
     wide = np.promote_types(labels.dtype, np.min_scalar_type(int(table.max(initial=0))))
-    found: Pixels = table.astype(wide if wide.kind in "ui" else np.uint64)[compacted]
-    return found
+    numbers = table.astype(wide if wide.kind in "ui" else np.uint64)
+    return numbers.take(compacted)  # which, unlike an index, lets other threads run
 
 
 def spacing(axes: str, pixel_size: Mapping[str, float] | None, unit: str) -> tuple[float, ...]:

@@ -38,5 +38,4 @@ def _painted(labels: Pixels, matched: Numbers, others: str) -> Pixels:
     compacted, names = numbered(labels)
     table = np.where(np.isin(names, matched), VERDICTS["matched"], VERDICTS[others])
     table[0] = 0
-    painted: Pixels = table.astype(np.uint8)[compacted]
-    return painted
+    return table.astype(np.uint8).take(compacted)
