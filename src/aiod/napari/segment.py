@@ -111,7 +111,10 @@ class Segment(QWidget):
     # --- what is asked for ----------------------------------------------------------------------
 
     def request(self, picture: Picture | None = None) -> Request:
-        """What the form says, of the file that holds the layer. Raises AiodError."""
+        """What the form says, of the file that holds the layer. Raises AiodError.
+
+        Without that file, axes and pixel size are as they were typed, and the layer goes by name.
+        """
         model = self.choice.model
         if model is None:
             raise UsageError("No model is chosen.", hint="choose a task and a model above")
@@ -120,8 +123,6 @@ class Segment(QWidget):
             options["inputs"] = (str(picture.path),)
             options["channels"] = picture.channels or options["channels"]
             options |= {"axes": None, "pixel_size": None}
-        elif self.source.layer is not None:
-            options["inputs"] = (self.source.layer.name,)
         elif not options["inputs"]:
             raise UsageError("There is no image.", hint="open one, or name files above")
         return Request(
@@ -351,9 +352,11 @@ class Segment(QWidget):
         failed = [image for image in record.images if image.status != "done"]
         self._end(None)
         if failed:
-            details = "\n\n".join(f"{image.sample}: {image.error}" for image in failed)
             what = f"{counted(len(failed), 'image')} of {len(record.images)} could not be finished."
-            self.notice.say(f"{what} Results in {folder}", details=details, kind="error")
+            details = "\n\n".join(f"{image.sample}: {image.error}" for image in failed)
+            if len(record.images) == 1:
+                what, _, details = str(failed[0].error).partition("\n")
+            self.notice.say(what, details=details, kind="error")
             return
         warnings = list(dict.fromkeys(w for image in record.images for w in image.warnings))
         self.notice.say(f"Done. Results in {folder}", details="\n".join(warnings))

@@ -118,19 +118,15 @@ class SourceForm(QWidget):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keywords of a request, but for the images of a layer. Raises UsageError."""
-        chosen: dict[str, Any] = {
+        """Keywords of a request, but for the file of a layer. Raises UsageError."""
+        return {
+            "inputs": self.paths if self.layer is None else (self.layer.name,),
+            "axes": self.axes.text().strip() or None,
+            "pixel_size": self._size(),
             "rescale": self.rescale.currentData(),
             "link_z": self.link_z.currentData(),
             "channels": self._chosen_channels(),
         }
-        if self.layer is None:
-            chosen |= {
-                "inputs": self.paths,
-                "axes": self.axes.text().strip() or None,
-                "pixel_size": self._size(),
-            }
-        return chosen
 
     def show_options(self, options: dict[str, Any]) -> None:
         """Show the keywords of a request."""

@@ -1,0 +1,341 @@
+"""Segment in a real window: forms, looks, runs, stops, failures, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from test_stitch import same_labels
+from toylab import Image, lines, pieces
+from window import labels_in, squeezed
+
+from aiod.errors import UnknownModelError, UsageError
+from aiod.flow.record import read_record
+from aiod.napari.segment import Segment
+from aiod.registry import load
+
+pytest_plugins = ["labs", "window"]
+
+
+def test_the_form_is_that_of_the_manifest(segment: Segment) -> None:
+    segment.choice.choose("unet/nuclei-mini/nuclei")
+    knobs = segment.parameters.knobs
+    parameters = {str(p.arg_name): p for p in load().params_for("unet/nuclei-mini/nuclei")}
+    assert knobs.keys() == parameters.keys()
+    for name, parameter in parameters.items():
+        widget = knobs[name].widget
+        assert widget.tooltip == parameter.tooltip
+        assert widget.max == parameter.maximum
+        assert widget.step == pytest.approx(parameter.step or widget.step)
+        assert knobs[name].field.label.startswith(parameter.name)
+    assert knobs["diameter"].value is None
+    assert knobs["diameter"].widget.native.text() == "automatic"
+    assert segment.parameters.given == {}
+    knobs["diameter"].value = 30.0
+    assert segment.parameters.given == {"diameter": 30.0}
+    segment.parameters.reset()
+    assert segment.parameters.given == {}
+
+
+def test_a_run_gives_the_labels_of_the_whole_image(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], home: Path
+) -> None:
+    segment.run()
+    assert segment.busy
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+    (folder,) = home.glob("aiod-out/toy-*")
+    (image,) = read_record(folder).images
+    assert image.objects == layer.metadata["aiod"]["objects"]
+    assert segment.table.item(0, 1).text() == str(image.objects)
+    assert segment.notice.text == f"Done. Results in {folder}"
+
+
+def test_tiles_appear_while_the_run_goes_on(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.parameters.give({"threshold": 150, "seconds": 0.3})
+    segment.run()
+    wait(lambda: any("arriving" in name for name in labels_in(viewer)))
+    wait(lambda: any(squeezed(layer).any() for layer in labels_in(viewer).values()))
+    assert segment.busy
+    assert "tiles" in segment.progress.format() or segment.progress.format() == ""
+    (growing,) = labels_in(viewer).values()
+    seen = squeezed(growing)
+    assert ((seen > 0) <= (cells > 150)).all()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_a_preview_is_what_the_run_gives_there(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    viewer.layers["cells"].corner_pixels = np.array([[40, 30], [99, 89]])
+    segment.preview()
+    wait()
+    (look,) = labels_in(viewer).values()
+    seen = squeezed(look).copy()
+    assert look.translate.tolist()[-2:] == [40, 30]
+    assert seen.shape == (60, 60)
+    assert f"{seen.max()} objects in view" in segment.notice.text
+    segment.run()
+    wait()
+    (whole,) = labels_in(viewer).values()  # the look is taken away
+    assert same_labels(seen, squeezed(whole)[40:100, 30:90])
+
+
+def test_another_look_takes_the_place_of_the_last(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    for threshold in (150, 180):
+        segment.parameters.give({"threshold": threshold})
+        segment.preview()
+        wait()
+    (look,) = labels_in(viewer).values()
+    assert same_labels(squeezed(look), pieces(cells, 180))
+
+
+def test_cancel_leaves_a_run_that_goes_on(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    segment.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
+    segment.run()
+    wait(lambda: len(lines(calls)) > 2)
+    segment.cancel()
+    wait()
+    assert segment.notice.text == "Stopped. Run goes on where it was."
+    assert len(lines(calls)) < 15
+    segment.run()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+    assert len(lines(calls)) <= 15 + 1
+
+
+def test_a_model_that_fails_is_told_of_in_a_sentence(
+    segment: Segment, cells: Image, wait: Callable[..., None], tmp_path: Path, viewer: Any
+) -> None:
+    viewer.layers["cells"].data = np.full((60, 60), 250, np.uint8)
+    (tmp_path / "there").touch()
+    trouble = {"trouble": "raise", "while_there": str(tmp_path / "there")}
+    segment.parameters.give(trouble)
+    segment.run()
+    wait()
+    assert "tile" in segment.notice.text
+    assert "tile 1" in segment.notice.text + segment.notice.details
+    assert "no such cell" in segment.notice.text + segment.notice.details
+    assert "Traceback" not in segment.notice.text + segment.notice.details
+    (tmp_path / "there").unlink()
+    segment.run()
+    wait()
+    assert segment.notice.text.startswith("Done.")
+
+
+def test_what_is_wrong_with_the_form_is_said_before_anything_is_done(
+    segment: Segment, viewer: Any, home: Path
+) -> None:
+    segment.source.axes.setText("YQ")
+    segment.run()
+    assert segment.notice.text.startswith("The axes YQ are not those of cells")
+    segment.source.axes.clear()
+    segment.place.tile.setText("many")
+    segment.run()
+    assert segment.notice.text.startswith("--tile many is no size.")
+    segment.place.tile.clear()
+    viewer.layers.clear()
+    segment.run()
+    assert segment.notice.text.startswith("There is no image.")
+    segment.preview()
+    assert segment.notice.text.startswith("A preview is of what you see.")
+    assert not segment.busy
+    assert list(home.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(
+    segment: Segment, wait: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    segment.place.folder.setText(str(tmp_path / "file" / "out"))
+    segment.run()
+    wait()
+    assert "cannot be written" in segment.notice.text
+
+
+def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    segment.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
+    segment.run()
+    wait(lambda: len(lines(calls)) > 1)
+    pid = segment._hosted.pid
+    assert pid is not None
+    psutil.Process(pid).kill()
+    wait()
+    assert segment.notice.text.startswith("The process that does the work was lost.")
+    segment.run()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_closing_the_viewer_in_the_middle_leaves_no_process(
+    segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
+) -> None:
+    calls = tmp_path / "calls"
+    segment.parameters.give({"seconds": 1.0, "calls": str(calls)})
+    segment.run()
+    wait(lambda: len(lines(calls)) > 0)
+    pid = segment._hosted.pid
+    assert pid is not None
+    host = psutil.Process(pid)
+    family = [host, *host.children(recursive=True)]
+    viewer.close()
+    qtbot.waitUntil(lambda: not any(p.is_running() for p in family), timeout=30_000)
+
+
+def test_a_project_comes_back_as_it_was(
+    segment: Segment, viewer: Any, tmp_path: Path, toys: Path, qtbot: Any
+) -> None:
+    segment.parameters.give({"threshold": 120, "above_median": True})
+    segment.before.add("gaussian", label="soft").knobs["sigma"].value = 3.5
+    segment.before.add("none", label="raw")
+    segment.after.add("min_size").knobs["size"].value = 40.0
+    segment.source.pixel_size.setText("0.25,0.25")
+    segment.source.link_z.setCurrentIndex(1)
+    segment.place.show_options(
+        {"out": Path("results"), "exports": ("csv",), "device": "cpu", "workers": 3, "halo": (9,)}
+    )
+    asked = segment.request()
+    segment.save_project(tmp_path / "a.yaml")
+    other = Segment(viewer)
+    qtbot.addWidget(other)
+    other.load_project(tmp_path / "a.yaml")
+    assert other.request() == asked
+    assert other.source.layer.name == "cells"
+    assert other.source.pixel_size.text() == segment.source.pixel_size.text()
+
+
+def test_parameters_are_saved_and_loaded(segment: Segment, tmp_path: Path) -> None:
+    segment.parameters.give({"threshold": 120})
+    segment.save_parameters(tmp_path / "p.yaml")
+    segment.parameters.reset()
+    segment.load_parameters(tmp_path / "p.yaml")
+    assert segment.parameters.given == {"threshold": 120}
+    (tmp_path / "p.yaml").write_text("threshold: 130\ntreshold: 3\n")
+    with pytest.raises(UsageError, match="cannot take treshold"):
+        segment.load_parameters(tmp_path / "p.yaml")
+    assert segment.parameters.given == {"threshold": 130}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- 1\n", "holds no settings"),
+        ("a: [\n", "is not YAML"),
+        ("!!python/object/apply:os.system ['true']\n", "is not YAML"),
+        ("aiod project: 1\nrequest: {model: 3}\n", "cannot be used: model"),
+        ("other: 1\n", "no project of aiod"),
+        ("aiod project: 1\nrequest: {model: no/such/model}\n", "no model family"),
+    ],
+)
+def test_a_file_that_is_no_project_is_a_sentence(
+    segment: Segment, tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises((UsageError, UnknownModelError), match=said):
+        segment.load_project(tmp_path / "a.yaml")
+
+
+def test_a_family_that_is_new_in_a_layer_appears(segment: Segment, toys: Path) -> None:
+    manifest = json.loads((toys / "manifests" / "toy.json").read_text())
+    manifest |= {"name": "Brand New", "short_name": "brand_new"}
+    manifest["versions"] = {"one": manifest["versions"]["plane"]}
+    manifest["params"] = [
+        {"name": "Knob", "arg_name": "knob", "value": 3, "minimum": 1, "maximum": 9}
+    ]
+    (toys / "manifests" / "brand_new.json").write_text(json.dumps(manifest))
+    (toys / "runners" / "brand_new.py").write_text((toys / "runners" / "toy.py").read_text())
+    segment.reload()
+    segment.choice.choose("brand_new/one")
+    assert segment.parameters.knobs["knob"].widget.max == 9
+
+
+def test_a_model_out_of_reach_is_grey_and_says_why(segment: Segment, toys: Path) -> None:
+    manifest = json.loads((toys / "manifests" / "toy.json").read_text())
+    secret = {**manifest["versions"]["plane"]}
+    secret["tasks"] = {"nuclei": {"location": "/no/such/place/weights.pt"}}
+    manifest["versions"]["secret"] = secret
+    (toys / "manifests" / "toy.json").write_text(json.dumps(manifest))
+    segment.reload()
+    segment.choice.choose("toy/plane")
+    box = segment.choice._versions
+    row = box.findText("secret")
+    assert not box.model().item(row).isEnabled()
+    assert "/no/such/place" in box.itemData(row, 3)  # Qt's ToolTipRole
+
+
+def test_sets_of_steps_are_looked_at_together(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    segment.before.add("none", label="raw")
+    segment.before.add("gaussian", label="soft")
+    segment.before.move_row(segment.before.rows[1], -1)
+    assert segment.before.texts == ("soft=gaussian:sigma=1", "raw=none")
+    segment.preview()
+    wait()
+    assert set(labels_in(viewer)) == {"nuclei-raw (preview)", "nuclei-soft (preview)"}
+
+
+def test_a_plan_is_told_without_running(
+    segment: Segment, wait: Callable[..., None], home: Path
+) -> None:
+    segment.plan()
+    wait()
+    assert "15 tiles" in segment.notice.text
+    assert "32 × 48" in segment.notice.details
+    assert not list(home.glob("aiod-out/toy-*"))
+
+
+def test_files_and_folders_are_segmented_too(
+    segment: Segment, wait: Callable[..., None], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    segment.source.choose(None, [str(picture[0])])
+    segment.place.folder.setText(str(tmp_path / "out"))
+    segment.run()
+    wait()
+    assert segment.notice.text == f"Done. Results in {tmp_path / 'out'}"
+    assert segment.table.item(0, 0).text() == "cells · nuclei"
+
+
+def test_the_line_of_a_terminal_can_be_had(segment: Segment, qtbot: Any, home: Path) -> None:
+    told: list[str] = []
+    segment.tell_command(told.append)
+    qtbot.waitUntil(lambda: bool(told), timeout=10_000)
+    assert told[0].startswith("aiod run toy/plane/nuclei ")
+    assert "--param threshold=150" in told[0]
+    assert "--tile 32,48" in told[0]
+
+
+def test_a_slice_of_a_stack_is_looked_at(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    viewer.layers.clear()
+    stack = np.stack([cells, cells[::-1], cells[:, ::-1]])
+    viewer.add_image(stack, name="stack", scale=(2.0, 0.5, 0.5), translate=(10, 0, 0))
+    viewer.dims.set_current_step(0, 1)
+    segment.preview()
+    wait()
+    (look,) = labels_in(viewer).values()
+    assert look.ndim == 3
+    assert same_labels(squeezed(look), pieces(cells[::-1], 150))
+    assert look.translate.tolist() == [12.0, 0, 0]
+    assert look.scale.tolist() == [2.0, 0.5, 0.5]

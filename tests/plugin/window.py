@@ -1,0 +1,76 @@
+"""What tests of the Segment widget share: a viewer, the widget with a toy model, and waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toylab import Image, blobs
+
+from aiod.napari.segment import Segment
+
+SECONDS = 90_000  # in milliseconds, as Qt counts
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of the test's own, where runs and copies go."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def toys(lab: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy's layer, configured as an institute's."""
+    monkeypatch.setenv("AIOD_REGISTRIES", str(lab))
+    return lab
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., Any]) -> Any:
+    return make_napari_viewer(strict_qt=False)
+
+
+@pytest.fixture
+def cells(viewer: Any) -> Image:
+    """An image of blobs, as the only layer of the viewer."""
+    image = blobs((150, 130))
+    viewer.add_image(image, name="cells")
+    return image
+
+
+@pytest.fixture
+def segment(toys: Path, viewer: Any, cells: Image, qtbot: Any) -> Segment:
+    """The widget in the viewer's window, the toy for planes chosen, in tiles of 32 x 48."""
+    widget = Segment(viewer)
+    viewer.window.add_dock_widget(widget, name="Segment")
+    widget.choice.choose("toy/plane")
+    widget.parameters.give({"threshold": 150})
+    widget.place.show_options({"tile": (32, 48), "workers": 1})
+    return widget
+
+
+@pytest.fixture
+def wait(segment: Segment, qtbot: Any) -> Callable[..., None]:
+    """Wait until the widget has done what it was asked for, or until something is so."""
+
+    def wait(until: Callable[[], bool] = lambda: not segment.busy) -> None:
+        qtbot.waitUntil(until, timeout=SECONDS)
+
+    return wait
+
+
+def labels_in(viewer: Any) -> dict[str, Any]:
+    """The Labels layers by name."""
+    from napari.layers import Labels
+
+    return {layer.name: layer for layer in viewer.layers if isinstance(layer, Labels)}
+
+
+def squeezed(layer: Any) -> Image:
+    return np.squeeze(np.asarray(layer.data))
