@@ -139,8 +139,12 @@ def test_a_radius_in_micrometres_is_that_many_pixels_of_each_axis(stack: Array) 
 
 
 def test_a_radius_in_micrometres_needs_the_pixel_size() -> None:
+    labels, size = np.ones((3, 3), int), {"X": 1.0}
     with pytest.raises(UsageError, match="not known along Y"):
-        dilate(np.ones((3, 3), int), {"X": 1.0}, radius=1.0, unit="um")
+        dilate(labels, size, radius=1.0, unit="um")
+    with pytest.raises(UsageError, match="not known along Y") as caught:
+        operate("min_size", labels, axes="YX", pixel_size=size, size=1.0, unit="um")
+    assert "layer" in str(caught.value.hint)
 
 
 # --- the operations -------------------------------------------------------------------------------

@@ -111,6 +111,15 @@ def test_classes_are_compared_as_classes(widget: Evaluate, qtbot: Any) -> None:
     assert "other scales" in widget.notice.text
 
 
+def test_a_single_plane_is_compared_with_an_image(widget: Evaluate, qtbot: Any) -> None:
+    one = np.kron(np.array([[1, 0], [2, 2]]), np.ones((5, 5), int))
+    widget._viewer.add_labels(one[None])
+    widget._viewer.add_labels(one)
+    evaluated(widget, qtbot)
+    assert shown(widget)[0][1:4] == ["2", "0", "0"]
+    assert widget.notice.text == ""
+
+
 def test_time_points_are_compared_by_themselves(widget: Evaluate, qtbot: Any) -> None:
     movie = np.zeros((2, 6, 6), int)
     movie[0, :3, :3] = movie[1, 3:, 3:] = 1

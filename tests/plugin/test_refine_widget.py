@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -275,6 +276,22 @@ def test_choices_follow_the_layers_of_the_viewer(refine: Refine) -> None:
     viewer.layers.remove(two)
     assert refine.desk.layer is one
     assert refine.combine.layers == []
+
+
+def test_a_closed_dock_leaves_layers_that_can_be_clicked_and_edited(
+    make_napari_viewer: Any, qtbot: Any
+) -> None:
+    viewer = make_napari_viewer()
+    layer = viewer.add_labels(np.ones((9, 9), int))
+    made = Refine(viewer)
+    made.picked.pick()
+    viewer.window.remove_dock_widget(viewer.window.add_dock_widget(made))
+    del made
+    gc.collect()
+    mouse_press_callbacks(layer, Click(5, 5))
+    layer.data_setitem((np.array([1]), np.array([1])), 3)
+    viewer.layers.remove(layer)
+    qtbot.wait(300)
 
 
 # --- saving ---------------------------------------------------------------------------------------

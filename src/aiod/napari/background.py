@@ -22,14 +22,20 @@ class _Post(QObject):
 
     def __init__(self, done: Callable[[Any], Any], failed: Callable[[Exception], Any]) -> None:
         super().__init__()
-        self._done, self._failed = done, failed
+        self._done, self._failed, self._forgotten = done, failed, False
         self._ended.connect(self._deliver)  # its own method: runs in its own thread
 
     def send(self, found: Any, error: Exception | None) -> None:
         self._ended.emit(found, error)
 
+    def forget(self) -> None:
+        """Nobody waits for it any more."""
+        self._forgotten = True
+
     def _deliver(self, found: Any, error: Exception | None) -> None:
         _WAITING.discard(self)
+        if self._forgotten:
+            return
         if error is None:
             self._done(found)
         else:
@@ -44,12 +50,17 @@ def in_background(
     work: Callable[[], T],
     done: Callable[[T], Any],
     failed: Callable[[Exception], Any],
+    *,
+    asker: QObject | None = None,
 ) -> None:
     """Call `work` in a thread, then `done` with what it gave, or `failed` with what it raised.
 
-    Both are called in the window's thread. `work` must not touch a widget or a layer.
+    Both are called in the window's thread; neither where the widget that is the `asker` was
+    destroyed meanwhile. `work` must not touch a widget or a layer.
     """
     post = _Post(done, failed)
+    if asker is not None:
+        asker.destroyed.connect(post.forget)
     _WAITING.add(post)
 
     def run() -> None:

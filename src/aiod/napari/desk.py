@@ -124,7 +124,7 @@ class Desk(QWidget):
             self.busy.emit(False)
             self.notice.fail(error)
 
-        in_background(work, end, fail)
+        in_background(work, end, fail, asker=self)
 
     def change(
         self, what: str, function: Callable[[Pixels], Pixels], *, here: bool = False

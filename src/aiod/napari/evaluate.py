@@ -137,7 +137,9 @@ class Evaluate(QWidget):
             compare = _comparison_of_classes(ours, theirs)
         else:
             compare = _comparison_of_objects(ours, theirs, float(self.threshold.value))
-        in_background(compare, lambda found: self._show(found, labels, truth), self._fail)
+        in_background(
+            compare, lambda found: self._show(found, labels, truth), self._fail, asker=self
+        )
 
     def _show(self, found: _Found, labels: Labels, truth: Labels) -> None:
         self.button.setEnabled(True)
@@ -190,6 +192,7 @@ class Evaluate(QWidget):
             lambda: write_table(table, Path(path)),
             lambda _: self.notice.say(f"Written: {path}"),
             self.notice.fail,
+            asker=self,
         )
 
     def _ask_and_save(self) -> None:

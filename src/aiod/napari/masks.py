@@ -102,9 +102,11 @@ def beside(layer: Layer) -> dict[str, Any]:
 
 
 def apart(one: Layer, other: Layer) -> bool:
-    """Whether two layers of the same axes lie in different places, or are drawn by other scales."""
+    """Whether two layers lie in different places, or are drawn by other scales, in shared axes."""
+    shared = min(one.ndim, other.ndim)
     return any(
-        not np.allclose(getattr(one, name), getattr(other, name)) for name in ("scale", "translate")
+        not np.allclose(getattr(one, name)[-shared:], getattr(other, name)[-shared:])
+        for name in ("scale", "translate")
     )
 
 

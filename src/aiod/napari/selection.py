@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -63,7 +64,8 @@ class Choose(Section):
             return
         self.count.setText("Measuring…")
         work = partial(_measured, mask, self.desk.picture, self.property.values)
-        in_background(work, partial(self._take, asked), partial(self._cannot, asked))
+        done, failed = partial(self._take, asked), partial(self._cannot, asked)
+        in_background(work, done, failed, asker=self)
 
     def _take(self, asked: int, found: tuple[Measured, ...]) -> None:
         if asked != self._asked:
@@ -164,6 +166,7 @@ class Picked(Section):
         self.picked: list[int] = []
         self.text = words()
         self._watched: Labels | None = None
+        self._callback = _weakly(self)
         self._add(self.text)
         self._add(
             buttons(
@@ -217,14 +220,15 @@ class Picked(Section):
         self.clear()
 
     def _watch(self) -> None:
-        if self._watched is not None and self._click in self._watched.mouse_drag_callbacks:
-            self._watched.mouse_drag_callbacks.remove(self._click)
+        if self._watched is not None and self._callback in self._watched.mouse_drag_callbacks:
+            self._watched.mouse_drag_callbacks.remove(self._callback)
         self._watched = self.desk.layer
         if self._watched is not None:
-            self._watched.mouse_drag_callbacks.append(self._click)
+            self._watched.mouse_drag_callbacks.append(self._callback)
         self.clear()
 
-    def _click(self, layer: Labels, event: Any) -> None:
+    def click(self, layer: Labels, event: Any) -> None:
+        """Pick what lies under a click, where the layer is in its mode to pick."""
         if layer.mode != "pick":
             return
         value = layer.get_value(
@@ -241,6 +245,17 @@ class Picked(Section):
             self.text.setText(f"Picked: {listing(map(str, self.picked), 'and')}")
         else:
             self.text.setText("Nothing is picked: the label that the layer has selected is meant.")
+
+
+def _weakly(section: Picked) -> Callable[[Labels, Any], None]:
+    """What a layer calls at a click; a layer outlives a section whose dock was closed."""
+    there = weakref.ref(section)
+
+    def click(layer: Labels, event: Any) -> None:
+        if (found := there()) is not None:
+            found.click(layer, event)
+
+    return click
 
 
 class Split(Section):

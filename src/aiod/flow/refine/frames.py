@@ -93,8 +93,7 @@ def spacing(axes: str, pixel_size: Mapping[str, float] | None, unit: str) -> tup
     known = pixel_size or {}
     if missing := [axis for axis in axes if axis not in known]:
         raise UsageError(
-            "Lengths in µm need the pixel size, which is not known along "
-            f"{listing(missing, 'and')}.",
-            hint="give the layer a scale in µm, or the length in pixels (px)",
+            f"Sizes in µm need the pixel size, which is not known along {listing(missing, 'and')}.",
+            hint="give the layer a scale in µm, or the size in pixels (px)",
         )
     return tuple(known[axis] for axis in axes)

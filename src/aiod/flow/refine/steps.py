@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from aiod.flow.refine.frames import Numbers, checked, looked_up, source_of
+from aiod.flow.refine.frames import Numbers, checked, looked_up, source_of, spacing
 from aiod.flow.source import Box, Pixels
 from aiod.flow.steps.after import AFTER
 from aiod.flow.steps.calls import make_call
@@ -30,6 +30,7 @@ def step(
     """
     call = make_call(name, params, AFTER, what="step on labels")
     source = source_of(checked(labels), pixel_size)
+    spacing(source.axes, pixel_size, str(call.params.get("unit", "px")))  # its words fit a layer
     shape = labels.shape
     cut = Cut(shape, source.axes, Plan(shape, shape, (0,) * len(shape)))
     with tempfile.TemporaryDirectory(prefix="aiod-labels-") as folder:
