@@ -166,6 +166,7 @@ class Segment(QWidget):
             partial(picture_of, seen, Path.home() / _COPIES),
             lambda picture: hear(shlex.join(command_of(self.request(picture)))),
             self.notice.fail,
+            asker=self,
         )
 
     def reload(self) -> None:
@@ -236,6 +237,7 @@ class Segment(QWidget):
             partial(picture_of, seen, folder),
             lambda picture: self._send(do, number, picture, region),
             lambda error: self._end(error) if number == self._id else None,
+            asker=self,
         )
 
     def _region(self, seen: Seen | None) -> dict[str, tuple[int, int]]:
@@ -333,6 +335,7 @@ class Segment(QWidget):
             partial(labels_of_run, folder, record, frame),
             lambda shown: self._finish(record, folder, shown),
             self._end,
+            asker=self,
         )
 
     def _finish(self, record: RunRecord, folder: Path, shown: Sequence[Any]) -> None:

@@ -1,0 +1,147 @@
+"""A layer becomes a file: its own where it shows that as it is, else a copy of its pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Image
+from napari.layers._source import layer_source
+from toylab import save
+
+from aiod.errors import UsageError
+from aiod.flow.images.image import open_image
+from aiod.flow.source import Box
+from aiod.napari.picture import axes_of, picture_of, pixel_size_of, seen_in
+
+RANDOM = np.random.default_rng(0)
+
+
+def pixels_of(path: Path) -> Any:
+    source = open_image(path).source
+    return np.squeeze(source.read(Box.whole(source.shape)))
+
+
+def opened(path: Path, pixels: Any, **how: Any) -> Any:
+    """A layer as napari makes it of a file."""
+    with layer_source(path=str(path)):
+        return Image(pixels, **how)
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> tuple[Path, Any]:
+    """Three time points, two channels, four planes."""
+    pixels = RANDOM.integers(0, 60_000, (3, 2, 4, 90, 70)).astype(np.uint16)
+    size = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2.0}
+    return save(tmp_path / "film.ome.tif", pixels.swapaxes(1, 2), "TZCYX", **size), pixels
+
+
+def test_a_layer_of_a_whole_file_is_that_file(film: tuple[Path, Any], tmp_path: Path) -> None:
+    path, pixels = film
+    layer = opened(path, pixels, axis_labels=tuple("tczyx"))
+    picture = picture_of(seen_in(layer), tmp_path / "copies")
+    assert (picture.path, picture.channels) == (path, ())
+    assert not (tmp_path / "copies").exists()
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_layer_of_one_channel_names_it(
+    film: tuple[Path, Any], tmp_path: Path, channel: int
+) -> None:
+    path, pixels = film
+    layer = opened(path, pixels[:, channel], axis_labels=tuple("tzyx"))
+    picture = picture_of(seen_in(layer), tmp_path)
+    assert (picture.path, picture.channels) == (path, (str(channel + 1),))
+
+
+def test_a_layer_that_was_changed_is_not_its_file(film: tuple[Path, Any], tmp_path: Path) -> None:
+    path, pixels = film
+    changed = pixels[:, 0] + np.uint16(1)
+    layer = opened(path, changed, axis_labels=tuple("tzyx"))
+    picture = picture_of(seen_in(layer), tmp_path / "copies")
+    assert picture.path != path
+    np.testing.assert_array_equal(pixels_of(picture.path), changed)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "bool"])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_a_copy_has_the_same_pixels_axes_and_pixel_size(
+    tmp_path: Path, dtype: str, lazy: bool
+) -> None:
+    pixels = RANDOM.integers(0, 2, (3, 600, 700)).astype(dtype)
+    data = dask.array.from_array(pixels, chunks=(1, 256, 256)) if lazy else pixels
+    layer = Image(data, name="a / ü", scale=(2.0, 0.5, 0.25), axis_labels=tuple("zyx"))
+    picture = picture_of(seen_in(layer), tmp_path)
+    assert picture.path.parent.parent == tmp_path
+    source = open_image(picture.path).source
+    assert {axis: n for axis, n in source.sizes.items() if n > 1} == {"Z": 3, "Y": 600, "X": 700}
+    assert source.pixel_size == pytest.approx({"Z": 2.0, "Y": 0.5, "X": 0.25})
+    np.testing.assert_array_equal(pixels_of(picture.path), pixels)
+
+
+def test_the_same_pixels_are_copied_once_and_others_anew(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 255, (300, 200)).astype(np.uint8)
+    layer = Image(pixels, name="cells")
+    first = picture_of(seen_in(layer), tmp_path).path
+    assert picture_of(seen_in(Image(pixels.copy(), name="cells")), tmp_path).path == first
+    pixels[123, 45] ^= 1  # in place, as a brush does
+    second = picture_of(seen_in(layer), tmp_path).path
+    assert second != first
+    np.testing.assert_array_equal(pixels_of(second), pixels)
+
+
+def test_colours_stay_colours(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    picture = picture_of(seen_in(Image(pixels, rgb=True)), tmp_path)
+    image = open_image(picture.path)
+    assert image.rgb
+    np.testing.assert_array_equal(np.moveaxis(pixels_of(picture.path), 0, -1), pixels)
+
+
+def test_a_pyramid_is_its_first_level(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 255, (400, 300)).astype(np.uint8)
+    layer = Image([pixels, pixels[::2, ::2]], multiscale=True)
+    picture = picture_of(seen_in(layer), tmp_path)
+    np.testing.assert_array_equal(pixels_of(picture.path), pixels)
+
+
+def test_axes_in_another_order_are_turned(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 255, (4, 2, 60, 50)).astype(np.uint8)
+    picture = picture_of(seen_in(Image(pixels), axes="ZCYX"), tmp_path)
+    source = open_image(picture.path).source
+    assert source.axes.replace("T", "") == "CZYX"
+    np.testing.assert_array_equal(pixels_of(picture.path), pixels.swapaxes(0, 1))
+
+
+def test_what_no_image_file_holds_is_a_sentence(tmp_path: Path) -> None:
+    layer = Image(np.zeros((5, 6), np.int64), name="sums")
+    with pytest.raises(UsageError, match="sums holds 64-bit integers"):
+        picture_of(seen_in(layer), tmp_path)
+
+
+@pytest.mark.parametrize("axes", ["Y", "YXZ", "QYX", "YYX", "TZYX"])
+def test_axes_that_cannot_be_are_a_sentence(axes: str) -> None:
+    with pytest.raises(UsageError, match=f"The axes {axes} are not those of"):
+        seen_in(Image(np.zeros((3, 5, 6))), axes=axes)
+
+
+def test_axes_and_pixel_sizes_come_from_the_layer() -> None:
+    plain = Image(np.zeros((3, 5, 6)))
+    assert axes_of(plain) == "ZYX"
+    assert pixel_size_of(plain, "ZYX") == {}
+    named = Image(np.zeros((3, 5, 6)), axis_labels=("t", "y", "x"), scale=(60, 0.5, 0.5))
+    assert axes_of(named) == "TYX"
+    assert pixel_size_of(named, "TYX") == {"Y": 0.5, "X": 0.5}
+    units = Image(np.zeros((5, 6)), scale=(500, 250), units=("nm", "nm"))
+    assert pixel_size_of(units, "YX") == pytest.approx({"Y": 0.5, "X": 0.25})
+
+
+def test_a_picture_without_metadata_is_read_too(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 255, (80, 90)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels)
+    layer = opened(tmp_path / "a.tif", pixels)
+    assert picture_of(seen_in(layer), tmp_path).path == tmp_path / "a.tif"
