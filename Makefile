@@ -29,13 +29,14 @@ test-models: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python benchmarks/write.py docs/benchmarks.md
+	QT_QPA_PLATFORM=xcb $(SCREEN) $(BIN)/python benchmarks/write.py docs/benchmarks.md
 
 # What is written by programs: schema.json for editors, docs/schema.md and pictures for people.
 generated: $(VENV)/dev.stamp
 	$(BIN)/aiod schema --to src/aiod/schema.json
 	$(BIN)/python -c "from aiod.registry.reference import schema_page; print(schema_page(), end='')" > docs/schema.md
 	$(BIN)/python docs/images/make.py
+	$(SCREEN) $(BIN)/python docs/images/make_plugin.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pipeline
+import plugin
 from figures import HEAD, Figure
 
 import registry
@@ -16,6 +17,7 @@ import registry
 SECTIONS = {
     "The registry, beside aiod-registry 0.2 (`python benchmarks/registry.py`)": registry.figures,
     "The pipeline (`python benchmarks/pipeline.py`)": pipeline.figures,
+    "The napari plugin (`xvfb-run python benchmarks/plugin.py`)": plugin.figures,
 }
 
 

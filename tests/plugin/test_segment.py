@@ -54,7 +54,7 @@ def test_a_run_gives_the_labels_of_the_whole_image(
     (image,) = read_record(folder).images
     assert image.objects == layer.metadata["aiod"]["objects"]
     assert segment.table.item(0, 1).text() == str(image.objects)
-    assert segment.notice.text == f"Done. Results in {folder}"
+    assert segment.notice.text == f"Done. Results in ~/aiod-out/{folder.name}"
 
 
 def test_tiles_appear_while_the_run_goes_on(

@@ -39,9 +39,10 @@ from aiod.progress import Step
 
 _SECONDS_BETWEEN_STEPS = 0.1
 _SECONDS_TO_END = 10.0
-_MOST_SHOWN = 1 << 26
-"""Pixels of a label image that a window is to hold while it grows: of a larger one it gets every
-second, third, … pixel of Y and X."""
+_MOST_DRAWN = 1 << 20
+_MOST_HELD = 1 << 27
+"""Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
+hold: of a larger image it gets every second, third, … pixel of Y and X."""
 
 
 def main() -> None:
@@ -192,7 +193,7 @@ class Host:
         self._tell("note", text=sentence)
 
     def _arrived(self, arrival: Arrival) -> None:
-        thin = max(1, math.isqrt(-(-math.prod(arrival.shape) // _MOST_SHOWN) - 1) + 1)
+        thin = thinning(arrival.shape)
         start, labels = thinned(arrival.labels(), arrival.box.start, thin)
         self._tell(
             "tile",
@@ -209,6 +210,17 @@ class Host:
     def _tell(self, event: str, pixels: Pixels | None = None, /, **said: Any) -> None:
         with self._telling:
             protocol.write(self._told, {"id": self._id, "event": event, **said}, pixels)
+
+
+def thinning(shape: tuple[int, ...]) -> int:
+    """Every how-many-th pixel of Y and X of labels a window gets while they grow.
+
+    >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
+    (1, 9, 2)
+    """
+    plane, whole = math.prod(shape[-2:]), math.prod(shape)
+    over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
+    return max(1, math.ceil(math.sqrt(over)))
 
 
 def thinned(labels: Pixels, start: tuple[int, ...], thin: int) -> tuple[list[int], Pixels]:

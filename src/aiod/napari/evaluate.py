@@ -33,7 +33,7 @@ from aiod.napari.knobs import rows
 from aiod.napari.masks import Mask, apart, beside, chooser, follow, source_of
 from aiod.napari.notice import Notice
 
-COLOURS = {"matched": "#009e73", "missed": "#f0e442", "extra": "#d55e00"}
+COLOURS = {"matched": "#009e73", "missed": "#56b4e9", "extra": "#d55e00"}
 """Green, yellow and vermilion of Okabe and Ito, told apart by every kind of colour vision."""
 
 _OBJECTS, _CLASSES = "objects", "classes"

@@ -22,6 +22,7 @@ from aiod.flow.profiles import DEFAULT_PROFILE
 from aiod.flow.request import EXPORTS
 from aiod.flow.tiles.layout import parse_sizes
 from aiod.napari.fields import Field, knob_of
+from aiod.registry.settings import cache_folder
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _WORDS = {"tiff": "TIFF", "geojson": "GeoJSON", "csv": "CSV"}
@@ -77,6 +78,7 @@ class PlaceForm(QWidget):
         form.addRow("Profile", self.profile)
         form.addRow("Tile (px)", self.tile)
         form.addRow("Halo (px)", self.halo)
+        form.addRow("Cache", _cache_line())
         self.show_options({})
 
     @property
@@ -112,3 +114,14 @@ class PlaceForm(QWidget):
 
     def _tell(self, _: Any = None) -> None:
         self.changed.emit()
+
+
+def _cache_line() -> QLineEdit:
+    """Where weights and environments are kept: to be read and copied, not typed."""
+    line = QLineEdit(str(cache_folder()))
+    line.setReadOnly(True)
+    line.setToolTip(
+        "Weights and environments of models are kept here. The variable AIOD_CACHE, or the "
+        "configuration file of aiod, names another folder, such as one that a lab shares."
+    )
+    return line

@@ -74,7 +74,11 @@ class Frame:
 
 
 class Growing:
-    """Labels layers that fill while a run works: one for each image and set of steps."""
+    """Labels layers that fill while a run works: one for each set of steps.
+
+    At the end they get the run's own labels. Napari takes a fifth of a second to add a layer or to
+    remove one, in which the window is frozen: so the layer of an earlier run is used again.
+    """
 
     def __init__(self, viewer: Any, frame: Frame | None) -> None:
         self._viewer, self._frame = viewer, frame
@@ -97,7 +101,7 @@ class Growing:
             return  # the user took it away
         box = Box(tuple(start), tuple(a + n for a, n in zip(start, labels.shape, strict=True)))
         ranges = dict(zip(axes, box.slices, strict=True))
-        kept = layer.metadata["aiod axes"]
+        kept = _about(layer)["axes"]
         part, _ = self._frame.fitted(labels, axes)
         index = tuple(ranges.get(axis, slice(None)) for axis in kept)
         layer.data[index] = np.where(part > 0, part.astype(np.uint32) + np.uint32(count), 0)
@@ -111,25 +115,15 @@ class Growing:
             if layer in self._viewer.layers:
                 layer.refresh()
 
-    def remove(self) -> None:
-        """Take the layers away: the run's own labels take their place."""
-        for layer in self._layers.values():
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
-        self._layers.clear()
-
     def _new(self, said: Mapping[str, Any]) -> Any:
         assert self._frame is not None
         axes, thin = said["axes"], said["thin"]
         empty, kept = self._frame.fitted(np.zeros(said["whole"], np.uint32), axes)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in axes}
         step |= {a: thin * step.get(a, 1.0) for a in "YX"}
-        return self._viewer.add_labels(
-            empty,
-            name=f"{said['set']} (arriving)",
-            metadata={"aiod axes": kept},
-            **self._frame.place(kept, step=step),
-        )
+        place = self._frame.place(kept, step=step)
+        about = {"set": said["set"], "axes": kept}
+        return _replace(self._viewer, f"{said['set']} (arriving)", empty, place, about)
 
 
 def show_preview(viewer: Any, frame: Frame, message: Message) -> Any:
@@ -194,6 +188,7 @@ def _replace(
     if ours and ours[0].ndim == data.ndim:
         layer = ours[0]
         layer.data = data
+        layer.name = name
         layer.scale, layer.translate = place["scale"], place["translate"]
         layer.metadata = metadata
         return layer

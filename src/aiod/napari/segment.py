@@ -224,7 +224,6 @@ class Segment(QWidget):
             return
         self._set_busy(busy=True)
         self._begun.clear()
-        self._growing.remove()
         self._growing = Growing(self._viewer, self._frame)
         self._id += 1
         number = self._id
@@ -339,7 +338,6 @@ class Segment(QWidget):
         )
 
     def _finish(self, record: RunRecord, folder: Path, shown: Sequence[Any]) -> None:
-        self._growing.remove()
         if self._frame is not None:
             remove_previews(self._viewer)
             for each in shown:
@@ -362,7 +360,7 @@ class Segment(QWidget):
             self.notice.say(what, details=details, kind="error")
             return
         warnings = list(dict.fromkeys(w for image in record.images for w in image.warnings))
-        self.notice.say(f"Done. Results in {folder}", details="\n".join(warnings))
+        self.notice.say(f"Done. Results in {_from_home(folder)}", details="\n".join(warnings))
 
     def _end(self, error: BaseException | None, *, keep: bool = False) -> None:
         """Ready for the next; `keep` leaves what the notice says."""
@@ -501,6 +499,12 @@ def _error_of(said: Mapping[str, Any]) -> BaseException:
             f"This is a defect of aiod: {said['what']}. Please report it.", details=said["details"]
         )
     return AiodError(said["what"], details=said["details"], hint=said["hint"])
+
+
+def _from_home(path: Path) -> str:
+    """A path as people say it: ~ for their home."""
+    home = Path.home()
+    return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
 
 
 def _progress_words(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
