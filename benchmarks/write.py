@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pipeline
-import plugin
 from figures import HEAD, Figure
 
+import plugin
 import registry
 
 SECTIONS = {

@@ -1,6 +1,6 @@
 """Draws the pictures of the napari plugin from the running plugin.
 
-    xvfb-run --auto-servernum --server-args="-screen 0 1280x800x24" python docs/images/make_plugin.py
+    xvfb-run -s "-screen 0 1280x800x24" python docs/images/make_plugin.py
 
 Writes docs/images/napari-*.png, of windows of 1280 x 800.
 """

@@ -21,8 +21,9 @@ _SHOWN_OF_LOG = 4000
 class Hosted:
     """The process, from when it is first asked for something until `close`.
 
-    It works in `folder`, where relative paths begin. `hear` gets each message of it, from a thread of this object; where the process is lost it gets
-    the event "lost" with its last words, and the next `ask` starts another one.
+    It works in `folder`, where relative paths begin. `hear` gets each message of it, from a thread
+    of this object; where the process is lost it gets the event "lost" with its last words, and the
+    next `ask` starts another one.
     """
 
     def __init__(self, hear: Callable[[Message], object], *, folder: Path | None = None) -> None:

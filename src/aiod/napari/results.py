@@ -189,7 +189,9 @@ def _replace(
         layer = ours[0]
         layer.data = data
         layer.name = name
-        layer.scale, layer.translate = place["scale"], place["translate"]
+        for key, numbers in place.items():
+            if not np.array_equal(getattr(layer, key), numbers):  # drawn anew each time
+                setattr(layer, key, numbers)
         layer.metadata = metadata
         return layer
     return viewer.add_labels(data, name=name, metadata=metadata, **place)

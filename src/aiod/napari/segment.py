@@ -294,9 +294,12 @@ class Segment(QWidget):
         now = time.monotonic()
         first, already = self._begun.setdefault(what, (now, done))
         rate = (done - already) / (now - first) if now > first else 0.0
+        # A bar draws itself at once, and all of the window with it: here it waits for its turn.
+        self.progress.setUpdatesEnabled(False)
         self.progress.setRange(0, 1000 if total else 0)
-        self.progress.setValue(int(1000 * done / total) if total else 0)
         self.progress.setFormat(_progress_words(what, done, total, unit, rate))
+        self.progress.setValue(int(1000 * done / total) if total else 0)
+        self.progress.setUpdatesEnabled(True)
 
     def _show_look(self, message: Message) -> None:
         if self._frame is None:
