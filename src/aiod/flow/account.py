@@ -1,11 +1,11 @@
-"""What a run writes down of itself before anything is done, and of images that cannot be done."""
+"""What a run writes down of itself: all that determines it, and what went wrong or was odd."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,7 +28,9 @@ from aiod.flow.record import (
     request_digest,
 )
 from aiod.flow.request import Request, Settled, StepSet
+from aiod.flow.tiles.job import Finished, Place, TileError
 from aiod.registry.pull import Weights
+from aiod.words import counted
 
 _PACKAGES = (
     "aiod-hub",
@@ -40,6 +42,7 @@ _PACKAGES = (
     "tifffile",
     "zarr",
 )
+_SHOWN_FAILURES = 5
 
 
 def run_record(
@@ -154,3 +157,25 @@ def _set_record(steps: StepSet) -> SetRecord:
         before=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.before),
         after=tuple(StepRecord(name=c.name, params=dict(c.params)) for c in steps.after),
     )
+
+
+def remarks_on(tiles: Mapping[Place, Finished]) -> list[str]:
+    """What the model said of tiles: each sentence once, with the number of tiles it concerns."""
+    times: dict[str, int] = {}
+    for tile in tiles.values():
+        for note in dict.fromkeys(tile.block.notes):
+            times[note] = times.get(note, 0) + 1
+    total = len(tiles)
+    return [
+        note if total == 1 else f"{note} ({counted(number, 'tile')} of {total})"
+        for note, number in times.items()
+    ]
+
+
+def report_of(failures: Sequence[TileError], done: int) -> str:
+    """A report of the tiles that failed: image, tile and cause of each of the first."""
+    lines = [str(failure).replace("\n", "\n  ") for failure in failures[:_SHOWN_FAILURES]]
+    more = len(failures) - len(lines)
+    rest = [f"… and {counted(more, 'more tile')}"] if more else []
+    head = f"{counted(len(failures), 'tile')} of {len(failures) + done} failed and are background:"
+    return "\n  ".join([head, *lines, *rest])

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
-from aiod.flow.account import given_of
+from aiod.flow.account import given_of, remarks_on, report_of
 from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.measure import Measuring, measure
 from aiod.flow.models.workers import Worker, WorkerSpec
@@ -41,7 +41,6 @@ from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, writte
 from aiod.flow.tiles.engine import Engine
 from aiod.flow.tiles.job import Finished, Job, Place, TileError, ask_model, places_of, run_tiles
 from aiod.progress import Progress, Step
-from aiod.words import counted
 
 HIDDEN = ".aiod"
 _TILES = "tiles"
@@ -50,7 +49,6 @@ _RECORD = "image.json"
 SPATIAL: tuple[Literal["Z", "Y", "X"], ...] = ("Z", "Y", "X")
 _KEY = "key"
 _MAX_RECORD_BYTES = 50_000_000
-_SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +169,14 @@ def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageR
         *ready.image.warnings,
         *ready.fit.notes,
         *unknown,
-        *_remarks(tiles),
+        *remarks_on(tiles),
     ]
     return ImageRecord(
         sample=ready.sample.name,
         set=steps.name,
         path=str(ready.sample.path.absolute()),
         status="unfinished" if failures else "done",
-        error=_told(failures, len(tiles)) if failures else None,
+        error=report_of(failures, len(tiles)) if failures else None,
         given=given_of(ready.sample, running.settled.request),
         fingerprint=ready.image.fingerprint,
         axes=image.axes,
@@ -413,25 +411,3 @@ def _unknown(running: Running, ready: Ready) -> list[str]:
         return []
     are = "pixel is" if count == 1 else "pixels are"
     return [f"{count:,} {are} NaN or infinite: the model saw 0 there."]
-
-
-def _remarks(tiles: Mapping[Place, Finished]) -> list[str]:
-    """What the model said of tiles: each sentence once, with the number of tiles it concerns."""
-    times: dict[str, int] = {}
-    for tile in tiles.values():
-        for note in dict.fromkeys(tile.block.notes):
-            times[note] = times.get(note, 0) + 1
-    total = len(tiles)
-    return [
-        note if total == 1 else f"{note} ({counted(number, 'tile')} of {total})"
-        for note, number in times.items()
-    ]
-
-
-def _told(failures: Sequence[TileError], done: int) -> str:
-    """A report of the tiles that failed: image, tile and cause of each of the first."""
-    lines = [str(failure).replace("\n", "\n  ") for failure in failures[:_SHOWN_FAILURES]]
-    more = len(failures) - len(lines)
-    rest = [f"… and {counted(more, 'more tile')}"] if more else []
-    head = f"{counted(len(failures), 'tile')} of {len(failures) + done} failed and are background:"
-    return "\n  ".join([head, *lines, *rest])
