@@ -77,7 +77,7 @@ def test_a_run_tells_its_tiles_its_progress_and_its_record(
     heard = talk.answer("run", request_for(), id=7)
     assert {message.said["id"] for message in heard} == {7}
     done = heard[-1].said
-    assert done["event"] == "done"
+    assert (done["event"], done["samples"]) == ("done", ["cells"])
     record = RunRecord.model_validate_json(json.dumps(done["record"]))
     labels = labels_of(Done(Path(done["folder"]), record, 0))
     painted = np.zeros(picture[1].shape, np.uint32)

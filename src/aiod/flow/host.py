@@ -164,7 +164,7 @@ class Host:
         self._tell(
             "done",
             folder=str(done.folder.absolute()),
-            earlier=done.earlier,
+            samples=done.samples,
             record=done.record.model_dump(mode="json"),
         )
 

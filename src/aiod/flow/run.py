@@ -49,11 +49,15 @@ _SECONDS_BETWEEN_RECORDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a run came to: its folder, its record, and how many images were finished before."""
+    """What a run came to: its folder, its record, and how many images were finished before.
+
+    The record tells of all images of the folder, `samples` names those that were asked for now.
+    """
 
     folder: Path
     record: RunRecord
     earlier: int
+    samples: tuple[str, ...] = ()
 
     @property
     def failed(self) -> tuple[ImageRecord, ...]:
@@ -140,7 +144,7 @@ def run(
 
         write_atomically(folder / "methods.md", methods_of(record, registry))
         write_atomically(folder / "citations.bib", bibtex_of(record, registry))
-    return Done(folder, record, earlier)
+    return Done(folder, record, earlier, tuple(each.sample.name for each in (*ready, *refused)))
 
 
 @dataclass(slots=True)
