@@ -89,8 +89,8 @@ def gaps(folder: Path) -> Iterator[Figure]:
     viewer.add_image((pipeline.grid(IMAGE) % 60_000 + 1).astype(np.uint16), name="cells")
     widget = Segment(viewer)
     viewer.window.add_dock_widget(widget, name="Segment")
-    widget.choice.choose("waits/v1")
-    widget.place.show_options({"tile": (TILE,), "workers": pipeline.WORKERS})
+    widget.form.choice.choose("waits/v1")
+    widget.form.place.show_options({"tile": (TILE,), "workers": pipeline.WORKERS})
     ticks: list[tuple[float, bool]] = []
     timer = QTimer()
     timer.setInterval(1)
@@ -98,7 +98,7 @@ def gaps(folder: Path) -> Iterator[Figure]:
     coming: list[float] = []
     whole: list[float] = []
     for turn in range(TURNS + 1):
-        widget.parameters.give({"wait": 0.1 + turn / 10})  # another run each time
+        widget.form.parameters.give({"wait": 0.1 + turn / 10})  # another run each time
         spin(QApplication, 1.0)
         ticks.clear()
         timer.start()

@@ -23,8 +23,8 @@ pytest_plugins = ["labs", "window"]
 
 
 def test_the_form_is_that_of_the_manifest(segment: Segment) -> None:
-    segment.choice.choose("unet/nuclei-mini/nuclei")
-    knobs = segment.parameters.knobs
+    segment.form.choice.choose("unet/nuclei-mini/nuclei")
+    knobs = segment.form.parameters.knobs
     parameters = {str(p.arg_name): p for p in load().params_for("unet/nuclei-mini/nuclei")}
     assert knobs.keys() == parameters.keys()
     for name, parameter in parameters.items():
@@ -35,11 +35,11 @@ def test_the_form_is_that_of_the_manifest(segment: Segment) -> None:
         assert knobs[name].field.label.startswith(parameter.name)
     assert knobs["diameter"].value is None
     assert knobs["diameter"].widget.native.text() == "automatic"
-    assert segment.parameters.given == {}
+    assert segment.form.parameters.given == {}
     knobs["diameter"].value = 30.0
-    assert segment.parameters.given == {"diameter": 30.0}
-    segment.parameters.reset()
-    assert segment.parameters.given == {}
+    assert segment.form.parameters.given == {"diameter": 30.0}
+    segment.form.parameters.reset()
+    assert segment.form.parameters.given == {}
 
 
 def test_a_run_gives_the_labels_of_the_whole_image(
@@ -60,7 +60,7 @@ def test_a_run_gives_the_labels_of_the_whole_image(
 def test_tiles_appear_while_the_run_goes_on(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
 ) -> None:
-    segment.parameters.give({"threshold": 150, "seconds": 0.3})
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
     segment.run()
     wait(lambda: any("arriving" in name for name in labels_in(viewer)))
     wait(lambda: any(squeezed(layer).any() for layer in labels_in(viewer).values()))
@@ -95,7 +95,7 @@ def test_another_look_takes_the_place_of_the_last(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
 ) -> None:
     for threshold in (150, 180):
-        segment.parameters.give({"threshold": threshold})
+        segment.form.parameters.give({"threshold": threshold})
         segment.preview()
         wait()
     (look,) = labels_in(viewer).values()
@@ -106,7 +106,7 @@ def test_cancel_leaves_a_run_that_goes_on(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
 ) -> None:
     calls = tmp_path / "calls"
-    segment.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
     segment.run()
     wait(lambda: len(lines(calls)) > 2)
     segment.cancel()
@@ -126,7 +126,7 @@ def test_a_model_that_fails_is_told_of_in_a_sentence(
     viewer.layers["cells"].data = np.full((60, 60), 250, np.uint8)
     (tmp_path / "there").touch()
     trouble = {"trouble": "raise", "while_there": str(tmp_path / "there")}
-    segment.parameters.give(trouble)
+    segment.form.parameters.give(trouble)
     segment.run()
     wait()
     assert "tile" in segment.notice.text
@@ -142,14 +142,14 @@ def test_a_model_that_fails_is_told_of_in_a_sentence(
 def test_what_is_wrong_with_the_form_is_said_before_anything_is_done(
     segment: Segment, viewer: Any, home: Path
 ) -> None:
-    segment.source.axes.setText("YQ")
+    segment.form.source.axes.setText("YQ")
     segment.run()
     assert segment.notice.text.startswith("The axes YQ are not those of cells")
-    segment.source.axes.clear()
-    segment.place.tile.setText("many")
+    segment.form.source.axes.clear()
+    segment.form.place.tile.setText("many")
     segment.run()
     assert segment.notice.text.startswith("--tile many is no size.")
-    segment.place.tile.clear()
+    segment.form.place.tile.clear()
     viewer.layers.clear()
     segment.run()
     assert segment.notice.text.startswith("There is no image.")
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(
     segment: Segment, wait: Callable[..., None], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    segment.place.folder.setText(str(tmp_path / "file" / "out"))
+    segment.form.place.folder.setText(str(tmp_path / "file" / "out"))
     segment.run()
     wait()
     assert "cannot be written" in segment.notice.text
@@ -173,7 +173,7 @@ def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
 ) -> None:
     calls = tmp_path / "calls"
-    segment.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
     segment.run()
     wait(lambda: len(lines(calls)) > 1)
     pid = segment._hosted.pid
@@ -191,7 +191,7 @@ def test_closing_the_viewer_in_the_middle_leaves_no_process(
     segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
 ) -> None:
     calls = tmp_path / "calls"
-    segment.parameters.give({"seconds": 1.0, "calls": str(calls)})
+    segment.form.parameters.give({"seconds": 1.0, "calls": str(calls)})
     segment.run()
     wait(lambda: len(lines(calls)) > 0)
     pid = segment._hosted.pid
@@ -205,35 +205,35 @@ def test_closing_the_viewer_in_the_middle_leaves_no_process(
 def test_a_project_comes_back_as_it_was(
     segment: Segment, viewer: Any, tmp_path: Path, toys: Path, qtbot: Any
 ) -> None:
-    segment.parameters.give({"threshold": 120, "above_median": True})
-    segment.before.add("gaussian", label="soft").knobs["sigma"].value = 3.5
-    segment.before.add("none", label="raw")
-    segment.after.add("min_size").knobs["size"].value = 40.0
-    segment.source.pixel_size.setText("0.25,0.25")
-    segment.source.link_z.setCurrentIndex(1)
-    segment.place.show_options(
+    segment.form.parameters.give({"threshold": 120, "above_median": True})
+    segment.form.before.add("gaussian", label="soft").knobs["sigma"].value = 3.5
+    segment.form.before.add("none", label="raw")
+    segment.form.after.add("min_size").knobs["size"].value = 40.0
+    segment.form.source.pixel_size.setText("0.25,0.25")
+    segment.form.source.link_z.setCurrentIndex(1)
+    segment.form.place.show_options(
         {"out": Path("results"), "exports": ("csv",), "device": "cpu", "workers": 3, "halo": (9,)}
     )
-    asked = segment.request()
-    segment.save_project(tmp_path / "a.yaml")
+    asked = segment.form.request()
+    segment.form.save_project(tmp_path / "a.yaml")
     other = Segment(viewer)
     qtbot.addWidget(other)
-    other.load_project(tmp_path / "a.yaml")
-    assert other.request() == asked
-    assert other.source.layer.name == "cells"
-    assert other.source.pixel_size.text() == segment.source.pixel_size.text()
+    other.form.load_project(tmp_path / "a.yaml")
+    assert other.form.request() == asked
+    assert other.form.source.layer.name == "cells"
+    assert other.form.source.pixel_size.text() == segment.form.source.pixel_size.text()
 
 
 def test_parameters_are_saved_and_loaded(segment: Segment, tmp_path: Path) -> None:
-    segment.parameters.give({"threshold": 120})
-    segment.save_parameters(tmp_path / "p.yaml")
-    segment.parameters.reset()
-    segment.load_parameters(tmp_path / "p.yaml")
-    assert segment.parameters.given == {"threshold": 120}
+    segment.form.parameters.give({"threshold": 120})
+    segment.form.save_parameters(tmp_path / "p.yaml")
+    segment.form.parameters.reset()
+    segment.form.load_parameters(tmp_path / "p.yaml")
+    assert segment.form.parameters.given == {"threshold": 120}
     (tmp_path / "p.yaml").write_text("threshold: 130\ntreshold: 3\n")
     with pytest.raises(UsageError, match="cannot take treshold"):
-        segment.load_parameters(tmp_path / "p.yaml")
-    assert segment.parameters.given == {"threshold": 130}
+        segment.form.load_parameters(tmp_path / "p.yaml")
+    assert segment.form.parameters.given == {"threshold": 130}
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_file_that_is_no_project_is_a_sentence(
 ) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises((UsageError, UnknownModelError), match=said):
-        segment.load_project(tmp_path / "a.yaml")
+        segment.form.load_project(tmp_path / "a.yaml")
 
 
 def test_a_family_that_is_new_in_a_layer_appears(segment: Segment, toys: Path) -> None:
@@ -264,9 +264,9 @@ def test_a_family_that_is_new_in_a_layer_appears(segment: Segment, toys: Path) -
     ]
     (toys / "manifests" / "brand_new.json").write_text(json.dumps(manifest))
     (toys / "runners" / "brand_new.py").write_text((toys / "runners" / "toy.py").read_text())
-    segment.reload()
-    segment.choice.choose("brand_new/one")
-    assert segment.parameters.knobs["knob"].widget.max == 9
+    segment.form.reload()
+    segment.form.choice.choose("brand_new/one")
+    assert segment.form.parameters.knobs["knob"].widget.max == 9
 
 
 def test_a_model_out_of_reach_is_grey_and_says_why(segment: Segment, toys: Path) -> None:
@@ -275,9 +275,9 @@ def test_a_model_out_of_reach_is_grey_and_says_why(segment: Segment, toys: Path)
     secret["tasks"] = {"nuclei": {"location": "/no/such/place/weights.pt"}}
     manifest["versions"]["secret"] = secret
     (toys / "manifests" / "toy.json").write_text(json.dumps(manifest))
-    segment.reload()
-    segment.choice.choose("toy/plane")
-    box = segment.choice._versions
+    segment.form.reload()
+    segment.form.choice.choose("toy/plane")
+    box = segment.form.choice._versions
     row = box.findText("secret")
     assert not box.model().item(row).isEnabled()
     assert "/no/such/place" in box.itemData(row, 3)  # Qt's ToolTipRole
@@ -286,10 +286,10 @@ def test_a_model_out_of_reach_is_grey_and_says_why(segment: Segment, toys: Path)
 def test_sets_of_steps_are_looked_at_together(
     segment: Segment, viewer: Any, wait: Callable[..., None]
 ) -> None:
-    segment.before.add("none", label="raw")
-    segment.before.add("gaussian", label="soft")
-    segment.before.move_row(segment.before.rows[1], -1)
-    assert segment.before.texts == ("soft=gaussian:sigma=1", "raw=none")
+    segment.form.before.add("none", label="raw")
+    segment.form.before.add("gaussian", label="soft")
+    segment.form.before.move_row(segment.form.before.rows[1], -1)
+    assert segment.form.before.texts == ("soft=gaussian:sigma=1", "raw=none")
     segment.preview()
     wait()
     assert set(labels_in(viewer)) == {"nuclei-raw (preview)", "nuclei-soft (preview)"}
@@ -308,8 +308,8 @@ def test_a_plan_is_told_without_running(
 def test_files_and_folders_are_segmented_too(
     segment: Segment, wait: Callable[..., None], picture: tuple[Path, Image], tmp_path: Path
 ) -> None:
-    segment.source.choose(None, [str(picture[0])])
-    segment.place.folder.setText(str(tmp_path / "out"))
+    segment.form.source.choose(None, [str(picture[0])])
+    segment.form.place.folder.setText(str(tmp_path / "out"))
     segment.run()
     wait()
     assert segment.notice.text == f"Done. Results in {tmp_path / 'out'}"

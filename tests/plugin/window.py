@@ -49,9 +49,9 @@ def segment(toys: Path, viewer: Any, cells: Image, qtbot: Any) -> Segment:
     """The widget in the viewer's window, the toy for planes chosen, in tiles of 32 x 48."""
     widget = Segment(viewer)
     viewer.window.add_dock_widget(widget, name="Segment")
-    widget.choice.choose("toy/plane")
-    widget.parameters.give({"threshold": 150})
-    widget.place.show_options({"tile": (32, 48), "workers": 1})
+    widget.form.choice.choose("toy/plane")
+    widget.form.parameters.give({"threshold": 150})
+    widget.form.place.show_options({"tile": (32, 48), "workers": 1})
     return widget
 
 

@@ -144,7 +144,8 @@ def run(
 
         write_atomically(folder / "methods.md", methods_of(record, registry))
         write_atomically(folder / "citations.bib", bibtex_of(record, registry))
-    return Done(folder, record, earlier, tuple(each.sample.name for each in (*ready, *refused)))
+    asked = (*(each.sample for each in ready), *(each.sample for each in refused))
+    return Done(folder, record, earlier, tuple(sample.name for sample in asked))
 
 
 @dataclass(slots=True)

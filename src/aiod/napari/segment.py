@@ -17,9 +17,7 @@ from typing import Any
 from qtpy.QtCore import QObject, QSize, Qt, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
-    QFileDialog,
     QHBoxLayout,
-    QLabel,
     QProgressBar,
     QPushButton,
     QScrollArea,
@@ -28,22 +26,16 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from aiod.errors import AiodError, UsageError
 from aiod.flow.command import command_of
 from aiod.flow.hosted import Hosted
-from aiod.flow.profiles import profile_files
 from aiod.flow.protocol import Message, request_to_json
 from aiod.flow.record import RunRecord
-from aiod.flow.request import Request
 from aiod.napari.background import in_background
-from aiod.napari.choice import ModelChoice
+from aiod.napari.form import RunForm, buttons
 from aiod.napari.notice import Notice
-from aiod.napari.parameters import ParameterForm
 from aiod.napari.picture import Picture, Seen, picture_of
-from aiod.napari.place import PlaceForm
-from aiod.napari.project import load_parameters, load_project, save_parameters, save_project
 from aiod.napari.results import (
     Frame,
     Growing,
@@ -52,15 +44,12 @@ from aiod.napari.results import (
     show_labels,
     show_preview,
 )
-from aiod.napari.source import SourceForm, region_in_view
-from aiod.napari.steps import StepsEditor
-from aiod.registry import load
-from aiod.words import byte_size, counted, listing, printable
+from aiod.napari.source import region_in_view
+from aiod.words import byte_size, counted, printable
 
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
 _COPIES = Path("aiod-out", "images")
-_YAML = "Settings (*.yaml *.yml)"
 _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
@@ -82,56 +71,26 @@ class Segment(QWidget):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._registry = load()
         self._ear = _Ear()
         self._ear.heard.connect(self._hear)
         self._hosted = Hosted(self._ear.heard.emit, folder=Path.home())
         self._id = 0
-        self._busy = False
+        self._busy = self._sent = False
         self._frame: Frame | None = None
         self._growing = Growing(napari_viewer, None)
         self._begun: dict[str, tuple[float, int]] = {}
-        self.choice = ModelChoice(self._registry)
-        self.source = SourceForm(napari_viewer)
-        self.parameters = ParameterForm()
-        self.before, self.after = StepsEditor(before=True), StepsEditor(before=False)
-        self.place = PlaceForm(list(profile_files(self._registry.layers)))
+        self.form = RunForm(napari_viewer)
         self.notice = Notice()
         self.progress = QProgressBar()
         self.table = QTableWidget(0, 3)
         self._lay_out()
-        self.choice.chosen.connect(self._show_parameters)
-        self.source.layers.currentIndexChanged.connect(lambda _: self._show_parameters())
-        self._show_parameters()
+        self.form.failed.connect(self.notice.fail)
         self._set_busy(busy=False)
         self.destroyed.connect(partial(_close, self._hosted))
-        if self.source.layer is None:
+        if self.form.source.layer is None:
             self.notice.say(_HINT)
 
     # --- what is asked for ----------------------------------------------------------------------
-
-    def request(self, picture: Picture | None = None) -> Request:
-        """What the form says, of the file that holds the layer. Raises AiodError.
-
-        Without that file, axes and pixel size are as they were typed, and the layer goes by name.
-        """
-        model = self.choice.model
-        if model is None:
-            raise UsageError("No model is chosen.", hint="choose a task and a model above")
-        options = {**self.source.options, **self.place.options}
-        if picture is not None:
-            options["inputs"] = (str(picture.path),)
-            options["channels"] = picture.channels or options["channels"]
-            options |= {"axes": None, "pixel_size": None}
-        elif not options["inputs"]:
-            raise UsageError("There is no image.", hint="open one, or name files above")
-        return Request(
-            model=model.id,
-            params=self.parameters.given,
-            before=self.before.texts,
-            after=self.after.texts,
-            **options,
-        )
 
     def run(self) -> None:
         """Segment all of the image, or the files."""
@@ -147,9 +106,12 @@ class Segment(QWidget):
 
     def cancel(self) -> None:
         """Stop what is under way; what is finished is kept."""
-        if self._busy:
+        if self._busy and self._sent:
             self._hosted.stop()
             self.progress.setFormat("stopping…")
+        elif self._busy:  # the layer is still being read
+            self._id += 1
+            self._stopped()
 
     @property
     def busy(self) -> bool:
@@ -158,54 +120,16 @@ class Segment(QWidget):
 
     def tell_command(self, hear: Callable[[str], Any]) -> None:
         """Call `hear` with the line of a terminal that does the same. Raises AiodError."""
-        seen = self.source.seen
+        seen = self.form.source.seen
         if seen is None:
-            hear(shlex.join(command_of(self.request())))
+            hear(shlex.join(command_of(self.form.request())))
             return
         in_background(
             partial(picture_of, seen, Path.home() / _COPIES),
-            lambda picture: hear(shlex.join(command_of(self.request(picture)))),
+            lambda picture: hear(shlex.join(command_of(self.form.request(picture)))),
             self.notice.fail,
             asker=self,
         )
-
-    def reload(self) -> None:
-        """Read the registry again: a manifest may have come or changed."""
-        self._registry = load()
-        self.choice.show_registry(self._registry)
-
-    def save_project(self, path: Path) -> None:
-        """Write all that the form says. Raises AiodError."""
-        layer = self.source.layer
-        save_project(path, self.request(), layer=None if layer is None else layer.name)
-
-    def load_project(self, path: Path) -> None:
-        """Show what was saved. Raises AiodError, and shows what it can."""
-        request, layer = load_project(path)
-        if request.model is not None:
-            self.choice.choose(request.model)
-        options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
-        self.before.show_texts(request.before)
-        self.after.show_texts(request.after)
-        self.place.show_options(options)
-        wrong = self.parameters.give(request.params)
-        self.source.choose(layer, [str(path) for path in request.inputs])
-        self.source.show_options(options)
-        self._refuse(wrong)
-
-    def save_parameters(self, path: Path) -> None:
-        save_parameters(path, self.parameters.given)
-
-    def load_parameters(self, path: Path) -> None:
-        """Show parameters from a file. Raises UsageError for those that the model has not."""
-        self._refuse(self.parameters.give(load_parameters(path)))
-
-    def _refuse(self, wrong: Sequence[str]) -> None:
-        if wrong:
-            raise UsageError(
-                f"The model cannot take {listing(map(printable, wrong), 'and')} from this file.",
-                hint="the other settings are shown",
-            )
 
     def _ask(self, do: str) -> None:
         """Check the form, have the layer's pixels in a file, then ask the process."""
@@ -213,11 +137,11 @@ class Segment(QWidget):
             return
         self.notice.clear()
         try:
-            seen, region = self.source.seen, None
-            self._frame = Frame.of(self.source.layer, seen.axes) if seen is not None else None
+            seen, region = self.form.source.seen, None
+            self._frame = Frame.of(self.form.source.layer, seen.axes) if seen is not None else None
             if do == "preview":
                 region = self._region(seen)
-            self.request()
+            self.form.request()
         except AiodError as error:
             self.notice.fail(error)
             self.done.emit()
@@ -226,6 +150,7 @@ class Segment(QWidget):
         self._begun.clear()
         self._growing = Growing(self._viewer, self._frame)
         self._id += 1
+        self._sent = False
         number = self._id
         if seen is None:
             self._send(do, number, None, None)
@@ -242,17 +167,18 @@ class Segment(QWidget):
     def _region(self, seen: Seen | None) -> dict[str, tuple[int, int]]:
         if seen is None:
             raise UsageError("A preview is of what you see.", hint="choose an image layer above")
-        return region_in_view(self._viewer, self.source.layer, seen.axes, _MOST_PREVIEWED)
+        return region_in_view(self._viewer, self.form.source.layer, seen.axes, _MOST_PREVIEWED)
 
     def _send(self, do: str, number: int, picture: Picture | None, region: Any) -> None:
         if number != self._id or not self._busy:
             return
         try:
-            request = self.request(picture)
+            request = self.form.request(picture)
         except AiodError as error:
             self._end(error)
             return
         said = {"id": number, "do": do, "request": request_to_json(request), "region": region}
+        self._sent = True
         self._hosted.ask({**said, "command": command_of(request)})
 
     # --- what is told ---------------------------------------------------------------------------
@@ -276,8 +202,7 @@ class Segment(QWidget):
                 self._show_done(said)
             case "stopped":
                 self._growing.refresh()
-                self._end(None)
-                self.notice.say("Stopped. Run goes on where it was.")
+                self._stopped()
             case "failed":
                 self._end(_error_of(said))
             case "lost" if self._busy:
@@ -365,6 +290,10 @@ class Segment(QWidget):
         warnings = list(dict.fromkeys(w for image in record.images for w in image.warnings))
         self.notice.say(f"Done. Results in {_from_home(folder)}", details="\n".join(warnings))
 
+    def _stopped(self) -> None:
+        self._end(None)
+        self.notice.say("Stopped. Run goes on where it was.")
+
     def _end(self, error: BaseException | None, *, keep: bool = False) -> None:
         """Ready for the next; `keep` leaves what the notice says."""
         self._set_busy(busy=False)
@@ -379,32 +308,15 @@ class Segment(QWidget):
     def _lay_out(self) -> None:
         body = QWidget()
         column = QVBoxLayout(body)
+        column.setContentsMargins(0, 0, 0, 0)
         column.setAlignment(Qt.AlignmentFlag.AlignTop)
-        column.addWidget(self.choice)
-        column.addWidget(self.source)
-        column.addWidget(_heading("Parameters"))
-        column.addWidget(self.parameters)
+        column.addWidget(self.form)
         column.addLayout(
-            _buttons(
-                ("Defaults", "The values of the model's manifest", self.parameters.reset),
-                ("Load…", "Parameters from a YAML file", self._load_parameters),
-                ("Save…", "Parameters to a YAML file", self._save_parameters),
-            )
-        )
-        for title, part in (
-            ("Before the model", self.before),
-            ("After the model", self.after),
-            ("Where", self.place),
-        ):
-            fold = QCollapsible(title)
-            fold.addWidget(part)
-            column.addWidget(fold)
-        column.addLayout(
-            _buttons(
+            buttons(
                 ("Plan", "What a run would do: tiles and memory", self.plan),
                 ("Copy command", "The line of a terminal that does the same", self._copy),
-                ("Load…", "All of this form from a project file", self._load),
-                ("Save…", "All of this form to a project file", self._save),
+                ("Load…", "All of this form from a project file", self.form.ask_to_load),
+                ("Save…", "All of this form to a project file", self.form.ask_to_save),
             )
         )
         area = QScrollArea()
@@ -454,34 +366,12 @@ class Segment(QWidget):
             self.progress.setRange(0, 0)
             self.progress.setFormat("")
 
-    def _show_parameters(self) -> None:
-        model = self.choice.model
-        found = self._registry.params_for(model) if model is not None else ()
-        self.parameters.build(found, self.source.names_of_channels)
-
     def _copy(self) -> None:
         self._tried(lambda: self.tell_command(self._put))
 
     def _put(self, line: str) -> None:
         QGuiApplication.clipboard().setText(line)
         self.notice.say("Copied.", details=line)
-
-    def _save(self) -> None:
-        self._with_path(QFileDialog.getSaveFileName, "Save the form", self.save_project)
-
-    def _load(self) -> None:
-        self._with_path(QFileDialog.getOpenFileName, "Load a form", self.load_project)
-
-    def _save_parameters(self) -> None:
-        self._with_path(QFileDialog.getSaveFileName, "Save parameters", self.save_parameters)
-
-    def _load_parameters(self) -> None:
-        self._with_path(QFileDialog.getOpenFileName, "Load parameters", self.load_parameters)
-
-    def _with_path(self, ask: Any, title: str, act: Any) -> None:
-        path, _ = ask(self, title, "", _YAML)
-        if path:
-            self._tried(lambda: act(Path(path)))
 
     def _tried(self, act: Any) -> None:
         self.notice.clear()
@@ -529,21 +419,3 @@ def _progress_words(what: str, done: int, total: int | None, unit: str, rate: fl
 def _time(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"
-
-
-def _heading(text: str) -> QLabel:
-    label = QLabel(text)
-    font = label.font()
-    font.setBold(True)
-    label.setFont(font)
-    return label
-
-
-def _buttons(*entries: tuple[str, str, Any]) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for text, tip, act in entries:
-        button = QPushButton(text)
-        button.setToolTip(tip)
-        button.clicked.connect(lambda _=False, act=act: act())
-        row.addWidget(button)
-    return row

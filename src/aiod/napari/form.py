@@ -1,0 +1,176 @@
+"""All that is filled in before a run: model, image, parameters, steps, place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from aiod.errors import AiodError, UsageError
+from aiod.flow.profiles import profile_files
+from aiod.flow.request import Request
+from aiod.napari.choice import ModelChoice
+from aiod.napari.parameters import ParameterForm
+from aiod.napari.picture import Picture
+from aiod.napari.place import PlaceForm
+from aiod.napari.project import load_parameters, load_project, save_parameters, save_project
+from aiod.napari.source import SourceForm
+from aiod.napari.steps import StepsEditor
+from aiod.registry import load
+from aiod.words import listing, printable
+
+_YAML = "Settings (*.yaml *.yml)"
+
+
+class RunForm(QWidget):
+    """The parts of the form below each other; `request` is what they say together.
+
+    `failed` tells of an AiodError that came of what the user clicked here.
+    """
+
+    failed = Signal(object)
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.registry = load()
+        self.choice = ModelChoice(self.registry)
+        self.source = SourceForm(viewer)
+        self.parameters = ParameterForm()
+        self.before, self.after = StepsEditor(before=True), StepsEditor(before=False)
+        self.place = PlaceForm(list(profile_files(self.registry.layers)))
+        self.choice.chosen.connect(self._show_parameters)
+        self.source.layers.currentIndexChanged.connect(lambda _: self._show_parameters())
+        self._lay_out()
+        self._show_parameters()
+
+    def request(self, picture: Picture | None = None) -> Request:
+        """What the form says, of the file that holds the layer. Raises AiodError.
+
+        Without that file, axes and pixel size are as they were typed, and the layer goes by name.
+        """
+        model = self.choice.model
+        if model is None:
+            raise UsageError("No model is chosen.", hint="choose a task and a model above")
+        options = {**self.source.options, **self.place.options}
+        if picture is not None:
+            options["inputs"] = (str(picture.path),)
+            options["channels"] = picture.channels or options["channels"]
+            options |= {"axes": None, "pixel_size": None}
+        elif not options["inputs"]:
+            raise UsageError("There is no image.", hint="open one, or name files above")
+        return Request(
+            model=model.id,
+            params=self.parameters.given,
+            before=self.before.texts,
+            after=self.after.texts,
+            **options,
+        )
+
+    def reload(self) -> None:
+        """Read the registry again: a manifest may have come or changed."""
+        self.registry = load()
+        self.choice.show_registry(self.registry)
+
+    def save_project(self, path: Path) -> None:
+        """Write all that the form says. Raises AiodError."""
+        layer = self.source.layer
+        save_project(path, self.request(), layer=None if layer is None else layer.name)
+
+    def load_project(self, path: Path) -> None:
+        """Show what was saved. Raises AiodError, and shows what it can."""
+        request, layer = load_project(path)
+        if request.model is not None:
+            self.choice.choose(request.model)
+        options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
+        self.before.show_texts(request.before)
+        self.after.show_texts(request.after)
+        self.place.show_options(options)
+        wrong = self.parameters.give(request.params)
+        self.source.choose(layer, [str(path) for path in request.inputs])
+        self.source.show_options(options)
+        self._refuse(wrong)
+
+    def save_parameters(self, path: Path) -> None:
+        save_parameters(path, self.parameters.given)
+
+    def load_parameters(self, path: Path) -> None:
+        """Show parameters from a file. Raises UsageError for those that the model has not."""
+        self._refuse(self.parameters.give(load_parameters(path)))
+
+    def _refuse(self, wrong: Sequence[str]) -> None:
+        if wrong:
+            raise UsageError(
+                f"The model cannot take {listing(map(printable, wrong), 'and')} from this file.",
+                hint="the other settings are shown",
+            )
+
+    def _show_parameters(self) -> None:
+        model = self.choice.model
+        found = self.registry.params_for(model) if model is not None else ()
+        self.parameters.build(found, self.source.names_of_channels)
+
+    # --- files --------------------------------------------------------------------------------
+
+    def ask_to_load(self) -> None:
+        """Have the user choose a project, and show it."""
+        self._with_path(QFileDialog.getOpenFileName, "Load a form", self.load_project)
+
+    def ask_to_save(self) -> None:
+        """Have the user say where all of the form is written."""
+        self._with_path(QFileDialog.getSaveFileName, "Save the form", self.save_project)
+
+    def _ask_to_load_parameters(self) -> None:
+        self._with_path(QFileDialog.getOpenFileName, "Load parameters", self.load_parameters)
+
+    def _ask_to_save_parameters(self) -> None:
+        self._with_path(QFileDialog.getSaveFileName, "Save parameters", self.save_parameters)
+
+    def _with_path(self, ask: Any, title: str, act: Callable[[Path], None]) -> None:
+        path, _ = ask(self, title, "", _YAML)
+        if path:
+            try:
+                act(Path(path))
+            except AiodError as error:
+                self.failed.emit(error)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setAlignment(Qt.AlignmentFlag.AlignTop)
+        column.addWidget(self.choice)
+        column.addWidget(self.source)
+        heading = QLabel("Parameters")
+        font = heading.font()
+        font.setBold(True)
+        heading.setFont(font)
+        column.addWidget(heading)
+        column.addWidget(self.parameters)
+        column.addLayout(
+            buttons(
+                ("Defaults", "The values of the model's manifest", self.parameters.reset),
+                ("Load…", "Parameters from a YAML file", self._ask_to_load_parameters),
+                ("Save…", "Parameters to a YAML file", self._ask_to_save_parameters),
+            )
+        )
+        for title, part in (
+            ("Before the model", self.before),
+            ("After the model", self.after),
+            ("Where", self.place),
+        ):
+            fold = QCollapsible(title)
+            fold.addWidget(part)
+            column.addWidget(fold)
+
+
+def buttons(*entries: tuple[str, str, Callable[[], Any]]) -> QHBoxLayout:
+    """Buttons in a row: what stands on them, what that means, what it does."""
+    row = QHBoxLayout()
+    for text, tip, act in entries:
+        button = QPushButton(text)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda _=False, act=act: act())
+        row.addWidget(button)
+    return row
