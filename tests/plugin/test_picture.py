@@ -67,6 +67,18 @@ def test_a_layer_that_was_changed_is_not_its_file(film: tuple[Path, Any], tmp_pa
     np.testing.assert_array_equal(pixels_of(picture.path), changed)
 
 
+def test_channels_that_differ_off_the_diagonal_are_told_apart(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 400, 400), np.uint16)
+    for channel in range(3):
+        pixels[channel, 20:60, 300 + 20 * channel : 380] = 900
+    path = save(tmp_path / "three.ome.tif", pixels, "CYX")
+    for channel in range(3):
+        layer = opened(path, pixels[channel].copy())
+        assert picture_of(seen_in(layer), tmp_path).channels == (str(channel + 1),)
+        layer.data[350, 10] = 5  # painted on, far from the diagonal
+        assert picture_of(seen_in(layer), tmp_path).path != path
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32", "bool"])
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_copy_has_the_same_pixels_axes_and_pixel_size(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from test_stitch import same_labels
 from toylab import Image, lines, pieces
 from window import labels_in, squeezed
 
-from aiod.errors import UnknownModelError, UsageError
+from aiod.errors import AiodError, UnknownModelError, UsageError
 from aiod.flow.record import read_record
+from aiod.napari.picture import picture_of
 from aiod.napari.segment import Segment
 from aiod.registry import load
 
@@ -339,3 +341,166 @@ def test_a_slice_of_a_stack_is_looked_at(
     assert same_labels(squeezed(look), pieces(cells[::-1], 150))
     assert look.translate.tolist() == [12.0, 0, 0]
     assert look.scale.tolist() == [2.0, 0.5, 0.5]
+
+
+def test_each_layer_gets_its_own_labels_from_one_folder(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.run()
+    wait()
+    other = viewer.add_image(cells[:70, :60].copy(), name="other")
+    viewer.layers.selection.active = other
+    assert segment.form.source.layer is other
+    segment.run()
+    wait()
+    first, second = labels_in(viewer).values()
+    assert same_labels(squeezed(first), pieces(cells, 150))
+    assert same_labels(squeezed(second), pieces(cells[:70, :60], 150))
+    assert segment.table.rowCount() == 1
+    assert segment.table.item(0, 0).text() == "other · nuclei"
+
+
+def test_labels_that_were_edited_are_left_alone(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.run()
+    wait()
+    (mine,) = labels_in(viewer).values()
+    mine.data[..., :5, :5] = 77
+    mine.name = "my edited"
+    segment.form.parameters.give({"threshold": 170})
+    segment.run()
+    wait()
+    assert (mine.data[..., :5, :5] == 77).all()
+    (other,) = (layer for layer in labels_in(viewer).values() if layer is not mine)
+    assert same_labels(squeezed(other), pieces(cells, 170))
+
+
+def test_parameters_stay_when_another_layer_is_chosen(
+    segment: Segment, viewer: Any, cells: Image
+) -> None:
+    segment.form.parameters.give({"threshold": 120})
+    other = viewer.add_image(cells.copy(), name="other")
+    viewer.layers.selection.active = other
+    assert segment.form.source.layer is other
+    assert segment.form.parameters.given == {"threshold": 120}
+
+
+def test_a_project_of_another_layer_brings_its_parameters(
+    segment: Segment, viewer: Any, cells: Image, tmp_path: Path
+) -> None:
+    segment.form.parameters.give({"threshold": 120})
+    segment.form.save_project(tmp_path / "a.yaml")
+    segment.form.parameters.reset()
+    viewer.layers.selection.active = viewer.add_image(cells.copy(), name="other")
+    segment.form.load_project(tmp_path / "a.yaml")
+    assert segment.form.source.layer.name == "cells"
+    assert segment.form.parameters.given == {"threshold": 120}
+
+
+def test_a_renamed_layer_is_still_the_one(segment: Segment, viewer: Any) -> None:
+    viewer.layers["cells"].name = "renamed"
+    assert segment.form.source.layer is viewer.layers["renamed"]
+    assert segment.form.request().inputs == ("renamed",)
+
+
+def test_cancel_before_anything_was_asked_for_is_heard(
+    segment: Segment, wait: Callable[..., None], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aiod.napari import segment as module
+
+    def slowly(seen: Any, folder: Path) -> Any:
+        time.sleep(1.0)
+        return picture_of(seen, folder)
+
+    monkeypatch.setattr(module, "picture_of", slowly)
+    segment.run()
+    segment.cancel()
+    assert not segment.busy
+    assert segment.notice.text.startswith("Stopped.")
+    wait(lambda: bool(list(home.glob("aiod-out/images/*/*.tif"))))
+    assert not list(home.glob("aiod-out/toy-*"))
+
+
+def test_channels_come_back_in_their_order(segment: Segment, viewer: Any, tmp_path: Path) -> None:
+    viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="colours")
+    source = segment.form.source
+    source.choose("colours")
+    source.axes.setText("CYX")
+    source.axes.editingFinished.emit()
+    assert source.options["channels"] == ()
+    source.show_options({"axes": "CYX", "channels": ("3", "1")})
+    assert source.options["channels"] == ("3", "1")
+    segment.form.save_project(tmp_path / "a.yaml")
+    source.show_options({"axes": "CYX"})
+    assert source.options["channels"] == ()
+    segment.form.load_project(tmp_path / "a.yaml")
+    assert source.options["channels"] == ("3", "1")
+
+
+def test_a_layer_out_of_view_is_a_sentence(segment: Segment, viewer: Any) -> None:
+    viewer.camera.center = (0, 10_000, 10_000)
+    viewer.layers["cells"].corner_pixels = np.array([[149, 129], [149, 129]])
+    segment.preview()
+    assert segment.notice.text.startswith("Nothing of the image is in view")
+
+
+def test_half_typed_axes_and_many_axes_raise_nothing(segment: Segment, viewer: Any) -> None:
+    segment.form.source.axes.setText("YXTZC")
+    segment.form.choice.choose("toy/stack")
+    viewer.add_image(np.zeros((2, 1, 2, 2, 8, 8), np.uint8), name="six")
+    segment.form.source.choose("six")
+    segment.run()
+    assert "axes" in segment.notice.text
+
+
+def test_closing_the_dock_in_the_middle_ends_the_work(
+    segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
+) -> None:
+    calls = tmp_path / "calls"
+    segment.form.parameters.give({"seconds": 1.0, "calls": str(calls)})
+    segment.run()
+    wait(lambda: len(lines(calls)) > 0)
+    pid = segment._hosted.pid
+    assert pid is not None
+    host = psutil.Process(pid)
+    family = [host, *host.children(recursive=True)]
+    viewer.window.remove_dock_widget(segment)
+    qtbot.waitUntil(lambda: not any(p.is_running() for p in family), timeout=30_000)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["workers: -5", "after: ['min_size:size=1e300']", "profile: none", "exports: [bogus]"],
+)
+def test_a_project_of_values_that_cannot_be_is_a_sentence(
+    segment: Segment, tmp_path: Path, line: str
+) -> None:
+    segment.form.save_project(tmp_path / "a.yaml")
+    text = (tmp_path / "a.yaml").read_text()
+    key = line.partition(":")[0]
+    kept = [each for each in text.splitlines() if not each.strip().startswith(f"{key}:")]
+    (tmp_path / "a.yaml").write_text("\n".join([*kept, f"  {line}"]) + "\n")
+    with pytest.raises(AiodError):
+        segment.form.load_project(tmp_path / "a.yaml")
+
+
+def test_no_form_changes_what_the_manifest_says(segment: Segment) -> None:
+    for model in load():
+        segment.form.choice.choose(model.id)
+        assert segment.form.parameters.given == {}, model.id
+
+
+def test_the_wheel_scrolls_the_form_and_turns_no_knob(segment: Segment) -> None:
+    from qtpy.QtCore import QPoint, QPointF, Qt
+    from qtpy.QtGui import QWheelEvent
+    from qtpy.QtWidgets import QApplication
+
+    native = segment.form.parameters.knobs["threshold"].widget.native
+    native.clearFocus()
+    turn = QWheelEvent(
+        QPointF(5, 5), QPointF(5, 5), QPoint(0, 0), QPoint(0, 120), Qt.MouseButton.NoButton,
+        Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase, False,
+    )  # fmt: skip
+    QApplication.sendEvent(native, turn)
+    assert segment.form.parameters.knobs["threshold"].value == 150

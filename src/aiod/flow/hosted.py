@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,6 +61,13 @@ class Hosted:
                 with contextlib.suppress(OSError):
                     protocol.write(process.stdin, {"do": "stop"})
 
+    def kill(self) -> None:
+        """End the process with all it started, at once; it is told of as lost."""
+        with self._lock:
+            process = self._process
+        if process is not None:
+            _kill(process)
+
     def close(self) -> None:
         """End the process with all it started, within seconds; nothing is told any more."""
         with self._lock:
@@ -72,7 +81,7 @@ class Hosted:
         try:
             process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             process.wait()
 
     def _start(self) -> None:
@@ -84,6 +93,7 @@ class Hosted:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=self._folder,
+            start_new_session=True,
         )
         threading.Thread(target=self._read, args=[self._process, self._log], daemon=True).start()
 
@@ -103,3 +113,12 @@ class Hosted:
             words = log.read().decode("utf-8", "replace")
             self._hear(Message({"event": "lost", "code": process.returncode, "words": words}))
         log.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group: what it started, such as an installer, may not outlive it."""
+    with contextlib.suppress(OSError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

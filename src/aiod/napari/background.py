@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from qtpy.QtCore import QObject, Signal
 
+from aiod.errors import AiodError
+
 T = TypeVar("T")
 
 
@@ -37,7 +39,10 @@ class _Post(QObject):
         if self._forgotten:
             return
         if error is None:
-            self._done(found)
+            try:
+                self._done(found)
+            except AiodError as wrong:
+                self._failed(wrong)
         else:
             self._failed(error)
 

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from aiod.errors import AiodError
+from aiod.napari.fields import calm
 from aiod.registry import Model, Registry
 from aiod.registry.cite import citation
 from aiod.registry.defaults import default_models
@@ -219,6 +220,7 @@ def _box() -> QComboBox:
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(12)
+    calm(box)
     return box
 
 

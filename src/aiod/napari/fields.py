@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from magicgui.widgets import create_widget
+from qtpy.QtCore import QEvent, QObject, Qt
 
 from aiod.flow.steps.calls import Entry
 
 _MOST = 1e9
 _WHOLE = 2**31 - 1
+_MOST_PLACES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,10 @@ class Knob:
         if value is None:
             numeric = self.field.kind in (int, float)
             value = self.widget.min if numeric else ""
+        elif self.field.kind is float:
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is no number")
+            _give_room(self.widget.native, value)
         self.widget.value = value
 
     def reset(self) -> None:
@@ -87,6 +93,10 @@ def knob_of(field: Field) -> Knob:
         field,
         create_widget(annotation=field.kind, name=field.name, label=field.label, options=options),
     )
+    calm(knob.widget.native)
+    if field.kind is float and not field.choices:
+        for number in (knob.widget.step, field.minimum):
+            _give_room(knob.widget.native, number or 0.0)
     if field.optional and field.kind in (int, float):
         knob.widget.native.setSpecialValueText("automatic")
     if field.value is not None or field.optional:
@@ -105,6 +115,29 @@ def _bounds(field: Field) -> dict[str, Any]:
         "max": most if field.maximum is None else field.maximum,
         "step": step,
     }
+
+
+def calm(widget: Any) -> None:
+    """Let the mouse wheel scroll the form: it turns a field only where that was clicked into."""
+    widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    widget.installEventFilter(_WHEELS)
+
+
+class _Wheels(QObject):
+    def eventFilter(self, widget: Any, event: Any) -> bool:  # noqa: N802 -- Qt's name
+        if event.type() == QEvent.Type.Wheel and not widget.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+_WHEELS = _Wheels()
+
+
+def _give_room(box: Any, number: float) -> None:
+    """Have a box for numbers show one as it is, and a place more to type."""
+    _, _, places = f"{number:.{_MOST_PLACES}f}".rstrip("0").partition(".")
+    box.setDecimals(max(box.decimals(), min(_MOST_PLACES, len(places) + 1)))
 
 
 def _step(kind: type, value: Any) -> float:

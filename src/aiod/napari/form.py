@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +44,20 @@ class RunForm(QWidget):
         self.before, self.after = StepsEditor(before=True), StepsEditor(before=False)
         self.place = PlaceForm(list(profile_files(self.registry.layers)))
         self.choice.chosen.connect(self._show_parameters)
-        self.source.layers.currentIndexChanged.connect(lambda _: self._show_parameters())
+        self.source.turned.connect(self._show_channels)
         self._lay_out()
         self._show_parameters()
 
-    def request(self, picture: Picture | None = None) -> Request:
-        """What the form says, of the file that holds the layer. Raises AiodError.
+    def request(self, *, complete: bool = True) -> Request:
+        """What the form says; a layer goes by its name. Raises AiodError.
 
-        Without that file, axes and pixel size are as they were typed, and the layer goes by name.
+        Where it need not be `complete` it may be of no image.
         """
         model = self.choice.model
         if model is None:
             raise UsageError("No model is chosen.", hint="choose a task and a model above")
         options = {**self.source.options, **self.place.options}
-        if picture is not None:
-            options["inputs"] = (str(picture.path),)
-            options["channels"] = picture.channels or options["channels"]
-            options |= {"axes": None, "pixel_size": None}
-        elif not options["inputs"]:
+        if complete and not options["inputs"]:
             raise UsageError("There is no image.", hint="open one, or name files above")
         return Request(
             model=model.id,
@@ -78,7 +75,9 @@ class RunForm(QWidget):
     def save_project(self, path: Path) -> None:
         """Write all that the form says. Raises AiodError."""
         layer = self.source.layer
-        save_project(path, self.request(), layer=None if layer is None else layer.name)
+        save_project(
+            path, self.request(complete=False), layer=None if layer is None else layer.name
+        )
 
     def load_project(self, path: Path) -> None:
         """Show what was saved. Raises AiodError, and shows what it can."""
@@ -86,13 +85,15 @@ class RunForm(QWidget):
         if request.model is not None:
             self.choice.choose(request.model)
         options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
-        self.before.show_texts(request.before)
-        self.after.show_texts(request.after)
-        self.place.show_options(options)
-        wrong = self.parameters.give(request.params)
-        self.source.choose(layer, [str(path) for path in request.inputs])
-        self.source.show_options(options)
-        self._refuse(wrong)
+        try:
+            self.source.choose(layer, [str(path) for path in request.inputs])
+            self.source.show_options(options)
+            self.before.show_texts(request.before)
+            self.after.show_texts(request.after)
+            self.place.show_options(options)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UsageError(f"{path} holds what cannot be: {str(error)[:200]}.") from error
+        self._refuse(self.parameters.give(request.params))
 
     def save_parameters(self, path: Path) -> None:
         save_parameters(path, self.parameters.given)
@@ -112,6 +113,12 @@ class RunForm(QWidget):
         model = self.choice.model
         found = self.registry.params_for(model) if model is not None else ()
         self.parameters.build(found, self.source.names_of_channels)
+
+    def _show_channels(self) -> None:
+        """Another image has other channels to pick; all else stays as it was filled in."""
+        given = self.parameters.given
+        self._show_parameters()
+        self.parameters.give(given)
 
     # --- files --------------------------------------------------------------------------------
 
@@ -163,6 +170,17 @@ class RunForm(QWidget):
             fold = QCollapsible(title)
             fold.addWidget(part)
             column.addWidget(fold)
+
+
+def of_picture(request: Request, picture: Picture) -> Request:
+    """A request of a layer as one of the file that holds it, which says its axes and pixel size."""
+    return replace(
+        request,
+        inputs=(str(picture.path),),
+        channels=picture.channels or request.channels,
+        axes=None,
+        pixel_size=None,
+    )
 
 
 def buttons(*entries: tuple[str, str, Callable[[], Any]]) -> QHBoxLayout:

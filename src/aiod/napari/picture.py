@@ -7,7 +7,7 @@ one channel cut out, a filtered image) is written to a file first, tile by tile.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import tifffile
 
 from aiod.errors import AiodError, UsageError
 from aiod.flow.images.image import Image, open_image
-from aiod.flow.results.export import write_tiff
+from aiod.flow.results.export import whole_or_nothing, write_tiff
 from aiod.flow.source import AXES, Box, Pixels, Source
 
 _BY_COUNT = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+_BAND = 1 << 22
 _LOOK = 64
 """Side of the squares of pixels by which a layer and a file are compared."""
 
@@ -88,6 +89,8 @@ def pixel_size_of(layer: Any, axes: str) -> dict[str, float]:
 
     A scale without a unit is taken for micrometres unless it is 1, as napari's readers mean it.
     """
+    if len(axes) != layer.ndim:
+        return {}  # axes that cannot be: said when they are used
     units = getattr(layer, "units", None) or [None] * len(axes)
     found = {}
     for axis, scale, unit in zip(axes, layer.scale, units, strict=True):
@@ -122,7 +125,8 @@ def picture_of(seen: Seen, folder: Path) -> Picture:
 def _channels_in(seen: Seen) -> tuple[str, ...] | None:
     """Which of its file's channels a layer shows, none for all; None where it shows another image.
 
-    Compared by their shape and by squares of pixels, the first, the middle and the last.
+    An array in memory may have been changed: all of its pixels are compared. What is computed when
+    it is read may be too large for that: squares of pixels are, and must tell channels apart.
     """
     assert seen.path is not None
     try:
@@ -142,24 +146,54 @@ def _channels_in(seen: Seen) -> tuple[str, ...] | None:
         return None
     count = source.sizes.get("C", 1)
     if seen.rgb or seen.sizes.get("C", 1) == count:
-        return () if _alike(seen, image, None) else None
+        return () if _alike(seen, image, None, _squares) and _whole(seen, image, None) else None
     if "C" in seen.sizes:
         return None
-    for channel in range(count):
-        if _alike(seen, image, channel):
-            return (str(channel + 1),)
-    return None
+    channels = [n for n in range(count) if _alike(seen, image, n, _squares)]
+    if isinstance(seen.data, np.ndarray):
+        channels = [n for n in channels if _whole(seen, image, n)][:1]
+    return (str(channels[0] + 1),) if len(channels) == 1 else None
 
 
-def _alike(seen: Seen, image: Image, channel: int | None) -> bool:
-    """Whether squares of pixels of a layer are those of its file, or of one of its channels."""
-    source = image.source
+Ranges = dict[str, tuple[int, int]]
+
+
+def _whole(seen: Seen, image: Image, channel: int | None) -> bool:
+    """Whether all pixels are alike, where they lie in memory; else what the squares say."""
+    return not isinstance(seen.data, np.ndarray) or _alike(seen, image, channel, _bands)
+
+
+def _squares(sizes: Mapping[str, int]) -> Iterator[Ranges]:
+    """Small squares of an image: at its beginning, in its middle, at its end."""
     for part in (0.0, 0.5, 1.0):
         ranges = {}
-        for axis, n in source.sizes.items():
+        for axis, n in sizes.items():
             side = _LOOK if axis in "YX" else 1
             start = int(part * max(0, n - side))
             ranges[axis] = (start, min(n, start + side))
+        yield ranges
+
+
+def _bands(sizes: Mapping[str, int]) -> Iterator[Ranges]:
+    """All of an image, some rows of a plane at a time."""
+    others = {axis: n for axis, n in sizes.items() if axis not in "CYX"}
+    rows = max(1, _BAND // sizes["X"])
+    for position in np.ndindex(*others.values()):
+        at = {axis: (n, n + 1) for axis, n in zip(others, position, strict=True)}
+        for top in range(0, sizes["Y"], rows):
+            ranges = {**at, "Y": (top, min(top + rows, sizes["Y"])), "X": (0, sizes["X"])}
+            yield {axis: ranges.get(axis, (0, n)) for axis, n in sizes.items()}
+
+
+def _alike(
+    seen: Seen,
+    image: Image,
+    channel: int | None,
+    parts: Callable[[Mapping[str, int]], Iterator[Ranges]],
+) -> bool:
+    """Whether parts of a layer are those of its file, or of one of its channels."""
+    source = image.source
+    for ranges in parts(source.sizes):
         if channel is not None:
             ranges["C"] = (channel, channel + 1)
         elif "C" in ranges:
@@ -186,13 +220,13 @@ def _copied(seen: Seen, folder: Path) -> Path:
     if path.exists():
         return path
     if seen.rgb:
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata: dict[str, Any] = {"axes": f"{seen.axes}S"}
         for axis, micrometres in seen.pixel_size.items():
             metadata |= {f"PhysicalSize{axis}": micrometres, f"PhysicalSize{axis}Unit": "µm"}
-        tifffile.imwrite(
-            path, np.asarray(seen.data), photometric="rgb", ome=True, metadata=metadata
-        )
+        with whole_or_nothing(path) as temporary:
+            tifffile.imwrite(
+                temporary, np.asarray(seen.data), photometric="rgb", ome=True, metadata=metadata
+            )
         return path
     order = [seen.axes.index(axis) for axis in AXES if axis in seen.axes]
     dtype = _storable(seen)

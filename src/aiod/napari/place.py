@@ -18,11 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from aiod.errors import UsageError
 from aiod.flow.profiles import DEFAULT_PROFILE
 from aiod.flow.request import EXPORTS
 from aiod.flow.tiles.layout import parse_sizes
-from aiod.napari.fields import Field, knob_of
+from aiod.napari.fields import Field, calm, knob_of
 from aiod.registry.settings import cache_folder
+from aiod.words import printable
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _WORDS = {"tiff": "TIFF", "geojson": "GeoJSON", "csv": "CSV"}
@@ -53,6 +55,8 @@ class PlaceForm(QWidget):
         self.device.addItems(_DEVICES)
         self.device.setEditable(True)
         self.profile.addItems(profiles)
+        for box in (self.device, self.profile):
+            calm(box)
         self.workers = knob_of(
             Field("workers", "Workers", int, None, optional=True, minimum=1, maximum=1024)
         )
@@ -96,13 +100,19 @@ class PlaceForm(QWidget):
         }
 
     def show_options(self, options: dict[str, Any]) -> None:
-        """Show the keywords of a request; defaults where one is not there."""
+        """Show the keywords of a request; defaults where one is not there. Raises UsageError."""
+        profile = options.get("profile", DEFAULT_PROFILE)
+        if self.profile.findText(profile) < 0:
+            raise UsageError(f"There is no profile {printable(profile)} here.")
+        unknown = set(options.get("exports", ())) - set(self.exports)
+        if unknown:
+            raise UsageError(f"There is no export {printable(min(unknown))}.")
         out = options.get("out")
         self.folder.setText(str(out) if out else "")
         for name, box in self.exports.items():
             box.setChecked(name in options.get("exports", ()))
         self.device.setCurrentText(options.get("device", "auto"))
-        self.profile.setCurrentText(options.get("profile", DEFAULT_PROFILE))
+        self.profile.setCurrentText(profile)
         self.workers.value = options.get("workers")
         for line, sizes in ((self.tile, options.get("tile")), (self.halo, options.get("halo"))):
             line.setText(",".join(map(str, sizes)) if sizes else "")

@@ -56,7 +56,7 @@ def load_parameters(path: Path) -> dict[str, Any]:
 def _document(path: Path) -> dict[Any, Any]:
     try:
         document = yaml.safe_load(read_text(path, limit=_MAX_BYTES))
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML.", details=[str(error)[:300]]) from error
     if not isinstance(document, dict):
         raise UsageError(f"{path} holds no settings.", hint="choose a file that was saved here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from aiod.flow.protocol import Message
-from aiod.flow.record import RunRecord
+from aiod.flow.record import ImageRecord
 from aiod.flow.results.labels import open_labels
 from aiod.flow.results.view import lazy
 from aiod.flow.source import Box, Pixels
@@ -24,11 +24,12 @@ _MOST_IN_MEMORY = 1 << 27
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """How labels lie on the layer they are of: its axes, and for each its scale and offset."""
+    """How labels lie on the layer they are of: its axes, and for each scale, offset and unit."""
 
     axes: str
     scale: Mapping[str, float]
     translate: Mapping[str, float]
+    units: Mapping[str, Any]
 
     @classmethod
     def of(cls, layer: Any, axes: str) -> Frame:
@@ -37,6 +38,7 @@ class Frame:
             axes,
             dict(zip(axes, map(float, layer.scale), strict=True)),
             dict(zip(axes, map(float, layer.translate), strict=True)),
+            dict(zip(axes, layer.units, strict=True)),
         )
 
     def fitted(self, labels: Pixels, axes: str) -> tuple[Pixels, str]:
@@ -70,18 +72,19 @@ class Frame:
             + self.scale.get(a, 1.0) * (start.get(a, 0.0) + (step.get(a, 1.0) - 1) / 2)
             for a in axes
         ]
-        return {"scale": scale, "translate": translate}
+        units = tuple(self.units.get(a, "pixel") for a in axes)
+        return {"scale": scale, "translate": translate, "units": units}
 
 
 class Growing:
     """Labels layers that fill while a run works: one for each set of steps.
 
-    At the end they get the run's own labels. Napari takes a fifth of a second to add a layer or to
-    remove one, in which the window is frozen: so the layer of an earlier run is used again.
+    At the end they get the run's own labels: napari takes a fifth of a second to add a layer or to
+    remove one, in which the window is frozen.
     """
 
-    def __init__(self, viewer: Any, frame: Frame | None) -> None:
-        self._viewer, self._frame = viewer, frame
+    def __init__(self, viewer: Any, frame: Frame | None, asker: object) -> None:
+        self._viewer, self._frame, self._asker = viewer, frame, asker
         self._layers: dict[tuple[str, str], Any] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._looked = 0.0
@@ -121,31 +124,43 @@ class Growing:
         empty, kept = self._frame.fitted(np.zeros(said["whole"], np.uint32), axes)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in axes}
         step |= {a: thin * step.get(a, 1.0) for a in "YX"}
+        name = f"{said['set']} (arriving)"
+        about = {"arriving": said["set"], "asker": id(self._asker), "axes": kept}
+        # What a run left that was stopped goes on.
+        left = [layer for layer in self._viewer.layers if _about(layer) == about]
         place = self._frame.place(kept, step=step)
-        about = {"set": said["set"], "axes": kept}
-        return _replace(self._viewer, f"{said['set']} (arriving)", empty, place, about)
+        return _put(self._viewer, Shown(name, empty, kept, about), place, left[0] if left else None)
+
+    def finish(self, shown: Shown) -> Any:
+        """Show the labels of a finished run: in the layer that grew, if it is still there."""
+        assert self._frame is not None
+        key = next((key for key in self._layers if key[1] == shown.name), None)
+        layer = self._layers.pop(key, None) if key is not None else None
+        return _put(self._viewer, shown, self._frame.place(shown.axes), layer)
 
 
-def show_preview(viewer: Any, frame: Frame, message: Message) -> Any:
-    """A look at a part as a Labels layer, in place of the last one of that set."""
+def show_preview(viewer: Any, frame: Frame, message: Message, asker: object) -> Any:
+    """A look at a part as a Labels layer, in place of the last one of that set by that asker."""
     said, labels = message.said, message.pixels
     assert labels is not None
-    shown, kept = frame.fitted(labels, said["axes"])
+    pixels, kept = frame.fitted(labels, said["axes"])
     start = dict(zip(said["axes"], said["start"], strict=True))
-    about = {"preview": said["set"], "objects": said["objects"]}
+    about = {"preview": said["set"], "asker": id(asker), "objects": said["objects"]}
     name = f"{said['set']} (preview)"
-    return _replace(viewer, name, shown.astype(np.uint32), frame.place(kept, start=start), about)
+    shown = Shown(name, pixels.astype(np.uint32), kept, about)
+    last = [layer for layer in previews(viewer, asker) if _about(layer)["preview"] == said["set"]]
+    return _put(viewer, shown, frame.place(kept, start=start), last[0] if last else None)
 
 
-def remove_previews(viewer: Any) -> None:
-    """Take looks at parts away: the labels of the whole are there."""
-    for layer in [each for each in viewer.layers if "preview" in _about(each)]:
-        viewer.layers.remove(layer)
+def previews(viewer: Any, asker: object) -> list[Any]:
+    """The layers of looks at parts by an asker."""
+    ours = [layer for layer in viewer.layers if _about(layer).get("asker") == id(asker)]
+    return [layer for layer in ours if "preview" in _about(layer)]
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Labels of a finished run, ready to be a layer; made in a thread."""
+    """Labels, ready to be a layer; made in a thread."""
 
     name: str
     data: Any
@@ -153,10 +168,10 @@ class Shown:
     metadata: Mapping[str, Any]
 
 
-def labels_of_run(folder: Path, record: RunRecord, frame: Frame) -> list[Shown]:
+def labels_of_run(folder: Path, images: Sequence[ImageRecord], frame: Frame) -> list[Shown]:
     """The label images of a run of one layer. Raises AiodError."""
     found = []
-    for image in record.images:
+    for image in images:
         if image.labels is None:
             continue
         source = open_labels(folder / image.labels).source
@@ -168,30 +183,21 @@ def labels_of_run(folder: Path, record: RunRecord, frame: Frame) -> list[Shown]:
     return found
 
 
-def show_labels(viewer: Any, frame: Frame, shown: Shown) -> Any:
-    return _replace(viewer, shown.name, shown.data, frame.place(shown.axes), dict(shown.metadata))
-
-
 def _about(layer: Any) -> Mapping[str, Any]:
     """What this plugin noted of a layer that it made; nothing of any other."""
     about: Mapping[str, Any] = layer.metadata.get(_MARK, {})
     return about
 
 
-def _replace(
-    viewer: Any, name: str, data: Any, place: Mapping[str, Any], about: Mapping[str, Any]
-) -> Any:
-    """Our Labels layer of the same kind and set with other pixels, or a new one."""
-    metadata = {_MARK: about}
-    kind = next(key for key in ("preview", "set") if key in about)
-    ours = [layer for layer in viewer.layers if _about(layer).get(kind) == about[kind]]
-    if ours and ours[0].ndim == data.ndim:
-        layer = ours[0]
-        layer.data = data
-        layer.name = name
-        for key, numbers in place.items():
-            if not np.array_equal(getattr(layer, key), numbers):  # drawn anew each time
-                setattr(layer, key, numbers)
-        layer.metadata = metadata
-        return layer
-    return viewer.add_labels(data, name=name, metadata=metadata, **place)
+def _put(viewer: Any, shown: Shown, place: Mapping[str, Any], layer: Any) -> Any:
+    """Labels in a layer of ours, or in a new one where there is none that they fit."""
+    metadata = {_MARK: dict(shown.metadata)}
+    if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
+        return viewer.add_labels(shown.data, name=shown.name, metadata=metadata, **place)
+    layer.data = shown.data
+    layer.name = shown.name
+    for key, values in place.items():
+        if tuple(getattr(layer, key)) != tuple(values):  # drawn anew each time
+            setattr(layer, key, values)
+    layer.metadata = metadata
+    return layer

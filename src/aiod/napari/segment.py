@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -31,22 +31,25 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.command import command_of
 from aiod.flow.hosted import Hosted
 from aiod.flow.protocol import Message, request_to_json
-from aiod.flow.record import RunRecord
+from aiod.flow.record import ImageRecord, RunRecord
+from aiod.flow.request import Request
 from aiod.napari.background import in_background
-from aiod.napari.form import RunForm, buttons
+from aiod.napari.form import RunForm, buttons, of_picture
 from aiod.napari.notice import Notice
-from aiod.napari.picture import Picture, Seen, picture_of
+from aiod.napari.picture import Seen, picture_of
 from aiod.napari.results import (
     Frame,
     Growing,
+    Shown,
     labels_of_run,
-    remove_previews,
-    show_labels,
+    previews,
     show_preview,
 )
 from aiod.napari.source import region_in_view
 from aiod.words import byte_size, counted, printable
 
+_PATIENCE = 2500
+"""Milliseconds after which a stop that is not heard of ends the process."""
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
 _COPIES = Path("aiod-out", "images")
@@ -75,10 +78,12 @@ class Segment(QWidget):
         self._ear.heard.connect(self._hear)
         self._hosted = Hosted(self._ear.heard.emit, folder=Path.home())
         self._id = 0
-        self._busy = self._sent = False
+        self._busy = self._sent = self._stopping = False
         self._frame: Frame | None = None
-        self._growing = Growing(napari_viewer, None)
+        self._growing = Growing(napari_viewer, None, self)
         self._begun: dict[str, tuple[float, int]] = {}
+        self._looks: list[str] = []
+        self._docked = False
         self.form = RunForm(napari_viewer)
         self.notice = Notice()
         self.progress = QProgressBar()
@@ -108,10 +113,17 @@ class Segment(QWidget):
         """Stop what is under way; what is finished is kept."""
         if self._busy and self._sent:
             self._hosted.stop()
+            self._stopping = True
             self.progress.setFormat("stopping…")
+            QTimer.singleShot(_PATIENCE, partial(self._insist, self._id))
         elif self._busy:  # the layer is still being read
             self._id += 1
             self._stopped()
+
+    def _insist(self, number: int) -> None:
+        """End the process where it does not hear of a stop, as while packages come in."""
+        if self._busy and self._stopping and number == self._id:
+            self._hosted.kill()
 
     @property
     def busy(self) -> bool:
@@ -120,13 +132,13 @@ class Segment(QWidget):
 
     def tell_command(self, hear: Callable[[str], Any]) -> None:
         """Call `hear` with the line of a terminal that does the same. Raises AiodError."""
-        seen = self.form.source.seen
+        seen, request = self.form.source.seen, self.form.request()
         if seen is None:
-            hear(shlex.join(command_of(self.form.request())))
+            hear(shlex.join(command_of(request)))
             return
         in_background(
             partial(picture_of, seen, Path.home() / _COPIES),
-            lambda picture: hear(shlex.join(command_of(self.form.request(picture)))),
+            lambda picture: hear(shlex.join(command_of(of_picture(request, picture)))),
             self.notice.fail,
             asker=self,
         )
@@ -141,25 +153,26 @@ class Segment(QWidget):
             self._frame = Frame.of(self.form.source.layer, seen.axes) if seen is not None else None
             if do == "preview":
                 region = self._region(seen)
-            self.form.request()
+            request = self.form.request()
         except AiodError as error:
             self.notice.fail(error)
             self.done.emit()
             return
         self._set_busy(busy=True)
         self._begun.clear()
-        self._growing = Growing(self._viewer, self._frame)
+        self._looks.clear()
+        self._growing = Growing(self._viewer, self._frame, self)
         self._id += 1
-        self._sent = False
+        self._sent = self._stopping = False
         number = self._id
         if seen is None:
-            self._send(do, number, None, None)
+            self._send(do, number, request, region)
             return
         self.progress.setFormat("reading the layer…")
         folder = Path.home() / _COPIES
         in_background(
             partial(picture_of, seen, folder),
-            lambda picture: self._send(do, number, picture, region),
+            lambda picture: self._send(do, number, of_picture(request, picture), region),
             lambda error: self._end(error) if number == self._id else None,
             asker=self,
         )
@@ -169,13 +182,9 @@ class Segment(QWidget):
             raise UsageError("A preview is of what you see.", hint="choose an image layer above")
         return region_in_view(self._viewer, self.form.source.layer, seen.axes, _MOST_PREVIEWED)
 
-    def _send(self, do: str, number: int, picture: Picture | None, region: Any) -> None:
+    def _send(self, do: str, number: int, request: Request, region: Any) -> None:
+        """Ask for what the form said when the button was pressed, unless it was cancelled since."""
         if number != self._id or not self._busy:
-            return
-        try:
-            request = self.form.request(picture)
-        except AiodError as error:
-            self._end(error)
             return
         said = {"id": number, "do": do, "request": request_to_json(request), "region": region}
         self._sent = True
@@ -205,6 +214,8 @@ class Segment(QWidget):
                 self._stopped()
             case "failed":
                 self._end(_error_of(said))
+            case "lost" if self._stopping:
+                self._stopped()
             case "lost" if self._busy:
                 self._end(
                     AiodError(
@@ -229,10 +240,11 @@ class Segment(QWidget):
     def _show_look(self, message: Message) -> None:
         if self._frame is None:
             return
-        show_preview(self._viewer, self._frame, message)
+        show_preview(self._viewer, self._frame, message, self)
         said = message.said
         found = "" if said["objects"] is None else f"{counted(said['objects'], 'object')} in view, "
-        self.notice.say(f"{said['set']}: {found}{said['seconds']:.1f} s of the model.")
+        self._looks.append(f"{said['set']}: {found}{said['seconds']:.1f} s of the model.")
+        self.notice.say("\n".join(self._looks))
 
     def _show_plan(self, said: Mapping[str, Any]) -> None:
         plan = said["plan"]
@@ -253,44 +265,47 @@ class Segment(QWidget):
             self._end(None, keep=True)
             return
         record = RunRecord.model_validate(dict(said["record"]), strict=False)
-        folder = Path(said["folder"])
+        folder, number = Path(said["folder"]), self._id
+        # The folder may hold other images too, of the same settings.
+        images = [image for image in record.images if image.sample in said["samples"]]
         if self._frame is None:
-            self._finish(record, folder, ())
+            self._finish(images, folder, ())
             return
-        frame = self._frame
         in_background(
-            partial(labels_of_run, folder, record, frame),
-            lambda shown: self._finish(record, folder, shown),
+            partial(labels_of_run, folder, images, self._frame),
+            lambda shown: self._finish(images, folder, shown) if number == self._id else None,
             self._end,
             asker=self,
         )
 
-    def _finish(self, record: RunRecord, folder: Path, shown: Sequence[Any]) -> None:
+    def _finish(self, images: Sequence[ImageRecord], folder: Path, shown: Sequence[Shown]) -> None:
         if self._frame is not None:
-            remove_previews(self._viewer)
             for each in shown:
-                show_labels(self._viewer, self._frame, each)
-        self.table.setRowCount(len(record.images))
+                self._growing.finish(each)
+            for layer in previews(self._viewer, self):
+                self._viewer.layers.remove(layer)
+        self.table.setRowCount(len(images))
         self.table.setVisible(True)
-        for row, image in enumerate(record.images):
+        for row, image in enumerate(images):
             objects = "–" if image.objects is None else f"{image.objects:,}"
             seconds = "–" if image.seconds is None else f"{image.seconds:.1f} s"
             for column, text in enumerate((f"{image.sample} · {image.set}", objects, seconds)):
                 self.table.setItem(row, column, QTableWidgetItem(printable(text)))
         self.table.resizeRowsToContents()
-        failed = [image for image in record.images if image.status != "done"]
+        failed = [image for image in images if image.status != "done"]
         self._end(None)
         if failed:
-            what = f"{counted(len(failed), 'image')} of {len(record.images)} could not be finished."
+            what = f"{counted(len(failed), 'image')} of {len(images)} could not be finished."
             details = "\n\n".join(f"{image.sample}: {image.error}" for image in failed)
-            if len(record.images) == 1:
+            if len(images) == 1:
                 what, _, details = str(failed[0].error).partition("\n")
             self.notice.say(what, details=details, kind="error")
             return
-        warnings = list(dict.fromkeys(w for image in record.images for w in image.warnings))
+        warnings = list(dict.fromkeys(w for image in images for w in image.warnings))
         self.notice.say(f"Done. Results in {_from_home(folder)}", details="\n".join(warnings))
 
     def _stopped(self) -> None:
+        self._stopping = False
         self._end(None)
         self.notice.say("Stopped. Run goes on where it was.")
 
@@ -351,6 +366,15 @@ class Segment(QWidget):
         layout.addWidget(self.notice)
         layout.addWidget(self.table)
         self.setMinimumWidth(340)
+
+    def event(self, event: Any) -> bool:
+        """Napari only takes a widget out of a dock that is closed: then the work ends with it."""
+        if event.type() == QEvent.Type.ParentChange and hasattr(self, "_docked"):
+            if self._docked and self.parent() is None:
+                _close(self._hosted)
+                self.deleteLater()
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
 
     def sizeHint(self) -> QSize:  # noqa: N802 -- Qt's name
         """As wide as its fields need, beside an image that wants the room."""

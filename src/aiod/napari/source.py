@@ -23,17 +23,24 @@ from qtpy.QtWidgets import (
 )
 
 from aiod.errors import AiodError, UsageError
+from aiod.flow.fit import GRAY
 from aiod.flow.images.units import parse_pixel_size
+from aiod.napari.fields import calm
 from aiod.napari.picture import Seen, axes_of, pixel_size_of, seen_in
 
 _FILES = "Files and folders…"
+_COLOURS = ("red", "green", "blue")
 _CHOICES = (("as the model says", None), ("yes", True), ("no", False))
 
 
 class SourceForm(QWidget):
-    """Follows the viewer's image layers and what is selected of them."""
+    """Follows the viewer's image layers and what is selected of them.
+
+    `changed` tells of anything that was filled in, `turned` of another layer or other channels.
+    """
 
     changed = Signal()
+    turned = Signal()
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -53,7 +60,9 @@ class SourceForm(QWidget):
         self.channels.setDragDropMode(QAbstractItemView.DragDropMode.InternalMove)
         self.channels.setToolTip("Channels for the model, in this order; drag to change it")
         self.rescale, self.link_z = QComboBox(), QComboBox()
+        calm(self.layers)
         for box in (self.rescale, self.link_z):
+            calm(box)
             for text, value in _CHOICES:
                 box.addItem(text, value)
         self.rescale.setToolTip("Resample to the pixel size that the model was trained on")
@@ -71,6 +80,7 @@ class SourceForm(QWidget):
         self.layers.currentIndexChanged.connect(self._show_layer)
         for line in (self.axes, self.pixel_size):
             line.textChanged.connect(lambda _: self.changed.emit())
+        self.axes.editingFinished.connect(self._list_channels)
         self.files.textChanged.connect(self.changed.emit)
         self.channels.itemChanged.connect(lambda _: self.changed.emit())
         self.channels.model().rowsMoved.connect(lambda *_: self.changed.emit())
@@ -85,9 +95,8 @@ class SourceForm(QWidget):
     @property
     def layer(self) -> Any:
         """The image layer that is chosen; None where files are."""
-        name = self.layers.currentData()
-        layers = self._viewer.layers
-        return layers[name] if name in layers else None  # noqa: SIM401 -- a list of napari's
+        layer = self.layers.currentData()
+        return layer if layer is not None and layer in self._viewer.layers else None
 
     @property
     def seen(self) -> Seen | None:
@@ -111,9 +120,13 @@ class SourceForm(QWidget):
     def names_of_channels(self) -> list[str]:
         """The channels that the layer has, in words; none where it has no such axis."""
         layer, axes = self.layer, self.axes_of_layer
-        if layer is None or getattr(layer, "rgb", False) or "C" not in axes:
+        if layer is None:
             return []
+        if layer.rgb:
+            return list(_COLOURS)
         data = layer.data[0] if layer.multiscale else layer.data
+        if "C" not in axes or len(axes) != data.ndim:
+            return []
         return [f"channel {n + 1}" for n in range(int(data.shape[axes.index("C")]))]
 
     @property
@@ -132,18 +145,17 @@ class SourceForm(QWidget):
         """Show the keywords of a request."""
         self.axes.setText(options.get("axes") or "")
         size = options.get("pixel_size") or {}
-        self.pixel_size.setText(",".join(f"{size[a]:g}" for a in "ZYX" if a in size))
+        self.pixel_size.setText(",".join(repr(float(size[a])) for a in "ZYX" if a in size))
+        self._list_channels()
         for box, key in ((self.rescale, "rescale"), (self.link_z, "link_z")):
             box.setCurrentIndex([value for _, value in _CHOICES].index(options.get(key)))
         wanted = list(options.get("channels") or ())
-        for row in range(self.channels.count()):
-            item = self.channels.item(row)
-            on = str(item.data(Qt.ItemDataRole.UserRole)) in wanted
-            item.setCheckState(Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+        if wanted:
+            self._arrange(wanted)
 
     def choose(self, layer: str | None, paths: Sequence[str] = ()) -> None:
         """Choose a layer by its name, or files."""
-        row = self.layers.findData(layer) if layer is not None else self.layers.count() - 1
+        row = self.layers.findText(layer) if layer is not None else self.layers.count() - 1
         if row < 0:
             raise UsageError(
                 f"The viewer has no image layer called {layer}.", hint="open the image first"
@@ -165,7 +177,7 @@ class SourceForm(QWidget):
             for item in items
             if item.checkState() == Qt.CheckState.Checked
         ]
-        in_order = chosen == [str(n + 1) for n in range(len(items))]
+        in_order = chosen == [str(n + 1) for n in range(len(self.names_of_channels))]
         return () if in_order else tuple(chosen)
 
     def _files_row(self) -> QWidget:
@@ -196,22 +208,28 @@ class SourceForm(QWidget):
     def _list_layers(self, _: Any = None) -> None:
         from napari.layers import Image
 
-        names = [layer.name for layer in self._viewer.layers if isinstance(layer, Image)]
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         before = self.layers.currentData()
         self.layers.blockSignals(True)
         self.layers.clear()
-        for name in reversed(names):  # the uppermost first, as the viewer lists them
-            self.layers.addItem(name, name)
+        for layer in reversed(layers):  # the uppermost first, as the viewer lists them
+            self.layers.addItem(layer.name, layer)
+            layer.events.name.disconnect(self._list_layers)
+            layer.events.name.connect(self._list_layers)
         self.layers.addItem(_FILES, None)
-        self.layers.setCurrentIndex(max(0, self.layers.findData(before)) if before else 0)
+        self.layers.setCurrentIndex(max(0, self._row_of(before)) if before is not None else 0)
         self.layers.blockSignals(False)
-        if self.layers.currentData() != before or before is None:
+        if self.layers.currentData() is not before or before is None:
             self._show_layer()
+
+    def _row_of(self, layer: Any) -> int:
+        """The row of a layer, -1 where it is not listed."""
+        rows = range(self.layers.count())
+        return next((row for row in rows if self.layers.itemData(row) is layer), -1)
 
     def _follow(self, event: Any) -> None:
         """Choose the image layer that the user clicks on."""
-        name = getattr(event.value, "name", None)
-        row = self.layers.findData(name) if name is not None else -1
+        row = self._row_of(event.value) if event.value is not None else -1
         if row >= 0:
             self.layers.setCurrentIndex(row)
 
@@ -234,15 +252,24 @@ class SourceForm(QWidget):
 
     def _list_channels(self) -> None:
         names = self.names_of_channels
+        self._arrange([str(number + 1) for number in range(len(names))])
+        self._form.setRowVisible(self.channels, len(names) > 1)
+        self.turned.emit()
+
+    def _arrange(self, wanted: Sequence[str]) -> None:
+        """List the channels: the wanted ones, checked, in that order, then the others."""
+        names = {str(n): name for n, name in enumerate(self.names_of_channels, start=1)}
+        if self.layer is not None and self.layer.rgb:
+            names[GRAY] = "gray, mixed of them"
         self.channels.blockSignals(True)
         self.channels.clear()
-        for number, name in enumerate(names, start=1):
-            item = QListWidgetItem(name)
-            item.setData(Qt.ItemDataRole.UserRole, str(number))
-            item.setCheckState(Qt.CheckState.Checked)
+        for key in dict.fromkeys((*(key for key in wanted if key in names), *names)):
+            item = QListWidgetItem(names[key])
+            item.setData(Qt.ItemDataRole.UserRole, key)
+            state = Qt.CheckState.Checked if key in wanted else Qt.CheckState.Unchecked
+            item.setCheckState(state)
             self.channels.addItem(item)
         self.channels.blockSignals(False)
-        self._form.setRowVisible(self.channels, len(names) > 1)
 
 
 def region_in_view(viewer: Any, layer: Any, axes: str, most: int) -> dict[str, tuple[int, int]]:
@@ -253,9 +280,13 @@ def region_in_view(viewer: Any, layer: Any, axes: str, most: int) -> dict[str, t
     """
     data = layer.data[0] if layer.multiscale else layer.data
     shape = data.shape[: len(axes)]
-    corners = layer.corner_pixels.astype(float)[:, : len(axes)]
-    if layer.multiscale:
-        corners = corners * layer.downsample_factors[layer.data_level][: len(axes)]
+    factors = layer.downsample_factors[layer.data_level] if layer.multiscale else 1
+    first, last = layer.corner_pixels.astype(float) * factors
+    last = last + factors - 1  # the last pixel of a coarser level stands for several
+    camera = getattr(viewer, "scene", viewer).camera  # napari 0.9 moved it there
+    centre = (0.0,) * max(0, layer.ndim - 3) + tuple(camera.center)[-layer.ndim :]
+    middle = layer.world_to_data(centre)
+    solid = viewer.dims.ndisplay == 3
     drawn = set(viewer.dims.displayed)
     offset = viewer.dims.ndim - layer.ndim
     point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
@@ -264,9 +295,12 @@ def region_in_view(viewer: Any, layer: Any, axes: str, most: int) -> dict[str, t
         if axis == "C":
             continue
         if at + offset in drawn:
-            start, stop = int(corners[0, at]), int(corners[1, at]) + 1
-            if stop - start <= 1 < n:  # nothing was drawn yet
+            start, stop = int(first[at]), int(last[at]) + 1
+            inside = 0 <= middle[at] < n
+            if solid or (stop - start <= 1 < n and inside):  # nothing was drawn yet
                 start, stop = 0, int(n)
+            elif stop - start <= 1 < n:
+                raise AiodError("Nothing of the image is in view.", hint="move to where it is")
             spare = max(0, stop - start - most)
             start, stop = start + spare // 2, stop - (spare - spare // 2)
         else:

@@ -20,7 +20,7 @@ from aiod.flow.request import read_step
 from aiod.flow.steps.after import AFTER
 from aiod.flow.steps.before import STEPS
 from aiod.flow.steps.calls import HasForm, StepCall, form_of
-from aiod.napari.fields import Knob, field_of, knob_of
+from aiod.napari.fields import Knob, calm, field_of, knob_of
 
 _NOTHING = "none"
 _ADD = "Add a step…"
@@ -38,6 +38,7 @@ class StepsEditor(QWidget):
         self.rows: list[StepRow] = []
         self._list = QVBoxLayout()
         self._adder = QComboBox()
+        calm(self._adder)
         self._adder.addItem(_ADD)
         for name in (*self._known, _NOTHING):
             self._adder.addItem(_label(name), name)

@@ -58,7 +58,7 @@ def write_tiff(labels: Source, path: Path, *, most: int | None = None) -> None:
         per_centimetre = tuple(1e4 / labels.pixel_size[axis] for axis in "XY")
         options = {"resolution": per_centimetre, "resolutionunit": "CENTIMETER"}
     with (
-        _whole_or_nothing(path) as temporary,
+        whole_or_nothing(path) as temporary,
         tifffile.TiffWriter(
             temporary, bigtiff=size > _BIG_TIFF_BYTES, ome=_fits_ome(dtype)
         ) as tiff,
@@ -117,7 +117,7 @@ def write_geojson(
 
 
 @contextlib.contextmanager
-def _whole_or_nothing(path: Path) -> Iterator[Path]:
+def whole_or_nothing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place when all went well."""
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
