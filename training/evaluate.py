@@ -4,8 +4,8 @@
     python training/evaluate.py nuclei-mini.onnx --images nuclei_2d.ome.tif nuclei_2d_truth.ome.tif
 
 `--sweep` chose the settings: by the mean of the figures on the validation images, which are few and
-sparse, as they are and zoomed by their diameter, and on drawn ones that were not trained on. The
-test images say how good the settings are; nothing is changed for them. Needs aiod-hub and what the
+sparse, and on drawn ones that were not trained on, both as they are and zoomed by their diameter.
+The test images say how good the settings are; nothing is changed for them. Needs aiod-hub and what the
 runner of `unet` needs.
 """
 
@@ -77,7 +77,7 @@ def _sweep(runner: Any, model: Any, wheel: Path) -> None:
     """Print, for each choice of settings, F1 at both IoU on each group of images, and the mean."""
     taken: list[Truth] = list(real.read(wheel, "validation-data"))
     drawn = [("", *synthetic.draw(np.random.default_rng((1, n)))) for n in range(DRAWN)]
-    groups = [(taken, False), (taken, True), (drawn, False)]
+    groups = [(images, zoom) for images in (taken, drawn) for zoom in (False, True)]
     for values in itertools.product(*SWEEP.values()):
         settings = {**CHOSEN, **dict(zip(SWEEP, values, strict=True))}
         figures: list[float] = []

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, max_pool2d
 
-CHANNELS = (16, 32, 48, 64)
+CHANNELS = (8, 24, 48, 64)
 MULTIPLE = 2 ** (len(CHANNELS) - 1)
 """Sides of what the network takes are multiples of this."""
 _BEND = 5.0
@@ -29,14 +29,18 @@ class Block(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """(n, 1, y, x) of normalised brightness -> (n, 2, y, x): foreground and distance, as logits."""
+    """(n, 1, y, x) of normalised brightness -> (n, 4, y, x).
+
+    Foreground and depth as logits, then the way to the object's middle in X and Y, in units of
+    `patches.WAY` pixels. Who knows that way knows objects apart: it is only learned for that.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.ModuleList(map(Block, (1, *CHANNELS[:-1]), CHANNELS))
         pairs = zip(CHANNELS[:0:-1], CHANNELS[-2::-1], strict=True)
         self.up = nn.ModuleList(Block(below + beside, beside) for below, beside in pairs)
-        self.out = nn.Conv2d(CHANNELS[0], 2, 1)
+        self.out = nn.Conv2d(CHANNELS[0], 4, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         kept = []
@@ -53,11 +57,11 @@ class UNet(nn.Module):
 
 
 class Probabilities(nn.Module):
-    """The network as it is exported: its answers between 0 and 1."""
+    """The network as it is exported: foreground and depth, between 0 and 1."""
 
     def __init__(self, network: UNet) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.network(image))
+        return torch.sigmoid(self.network(image)[:, :2])

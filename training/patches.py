@@ -1,7 +1,7 @@
 """Training patches: images with what the network is to answer, turned, zoomed and lit at random.
 
-The network is to answer, for each pixel, whether it belongs to a nucleus, and how deep inside it
-lies: 0 outside and at the outline, 1 in the middle.
+The network is to answer, for each pixel, whether it belongs to a nucleus, how deep inside it lies
+(0 outside and at the outline, 1 in the middle), and which way the middle of the nucleus is.
 """
 
 from __future__ import annotations
@@ -19,17 +19,25 @@ PERCENTILES = (1.0, 99.8)
 """What becomes 0 and 1 before the network sees it; the runner does the same."""
 _DIAMETERS = (14.0, 38.0)
 """Typical diameters of nuclei, in pixels, that the network is shown."""
+_SURE = 0.99
+"""How much of what is averaged for a pixel of a patch must belong to objects."""
 _BEHIND = 20
 """Pixels that are added behind the edges of an image."""
 _FULL = 0.05
 """The part of a patch that is to be nuclei; a few tries are made for it."""
+WAY = 10.0
+"""Pixels of a way of length 1, as the network is to answer it."""
 _GAP = 4.0
 """How much more a pixel between two nuclei counts."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image: (4, y, x) of brightness, object or not, depth, gap or not; a usual diameter."""
+    """One image, and a usual diameter of its objects in pixels.
+
+    `layers` (6, y, x) are brightness, object or not, depth, gap or not, and where the middle of the
+    pixel's object is, in X and Y: from -1 to 1 over the image, as `grid_sample` counts.
+    """
 
     layers: torch.Tensor
     diameter: float
@@ -39,8 +47,8 @@ def example(image: NDArray[np.float32], labels: NDArray[np.int32]) -> Example:
     """An image made ready: normalised, with the depth inside each object and the gaps between."""
     low, high = np.percentile(image, PERCENTILES)
     shown = np.clip((image - low) / max(high - low, 1e-6), -0.5, 8)
-    depth = depths(labels)
-    layers = np.stack([shown, labels > 0, depth, _gaps(labels)]).astype(np.float32)
+    depth, middles = depths_and_middles(labels)
+    layers = np.stack([shown, labels > 0, depth, _gaps(labels), *middles]).astype(np.float32)
     return Example(torch.from_numpy(layers), usual_diameter(labels))
 
 
@@ -50,21 +58,30 @@ def usual_diameter(labels: NDArray[np.int32]) -> float:
     return math.sqrt(float(np.median(sizes)) * 4 / math.pi) if sizes.size else 25.0
 
 
-def depths(labels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """How far from the outline of its own object each pixel lies, on the way to the middle.
+def depths_and_middles(
+    labels: NDArray[np.int32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """How deep in its own object each pixel lies (y, x), and where that one's middle is (2, y, x).
 
     With d the distance to the outline and m that to the middle it is d / (d + m): 0 outside and
     at the outline, 1 in the middle, and falling on all ways from there, whatever the shape: an
-    object has one summit. Nuclei that the image's edge cuts are taken to go on behind it.
+    object has one summit. Nuclei that the image's edge cuts are taken to go on behind it. Middles
+    are those of all pixels of an object, in X and Y, from -1 to 1 over the image.
     """
     wide = np.pad(labels, _BEHIND, mode="edge")
-    result = np.zeros(wide.shape, np.float32)
+    depth = np.zeros(wide.shape, np.float32)
+    middles = np.zeros((2, *wide.shape), np.float32)
+    size = np.array(labels.shape)
     for number, box in enumerate(ndimage.find_objects(wide), start=1):
         if box is not None:
             around = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
             inside = wide[around] == number
-            result[around][inside] = _depth(inside)[inside]
-    return result[_BEHIND:-_BEHIND, _BEHIND:-_BEHIND]
+            depth[around][inside] = _depth(inside)[inside]
+            corner = np.array([part.start - _BEHIND for part in around])
+            y, x = (2 * (np.argwhere(inside).mean(0) + corner) + 1) / size - 1
+            middles[(slice(None), *around)][:, inside] = [[x], [y]]
+    kept = (..., slice(_BEHIND, -_BEHIND), slice(_BEHIND, -_BEHIND))
+    return depth[kept], middles[kept]
 
 
 def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -85,15 +102,33 @@ def _gaps(labels: NDArray[np.int32]) -> NDArray[np.float32]:
     return ((top > 0) & (low < top)).astype(np.float32)
 
 
-def batch(
-    random: np.random.Generator, examples: list[Example], size: int, side: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Input (n, 1, side, side), answers (n, 2, …) and weights (n, 1, …) of random patches."""
+@dataclass(frozen=True)
+class Batch:
+    """Random patches: what is seen (n, 1, y, x), and what is to be answered.
+
+    `answers` (n, 2, …) are foreground and depth, `ways` (n, 2, …) lead to the middle in X and Y, in
+    units of `WAY` pixels, where `known` (n, 1, …) is 1; `weights` (n, 1, …) say what counts more.
+    """
+
+    seen: torch.Tensor
+    answers: torch.Tensor
+    ways: torch.Tensor
+    known: torch.Tensor
+    weights: torch.Tensor
+
+
+def batch(random: np.random.Generator, examples: list[Example], size: int, side: int) -> Batch:
+    """`size` patches of `side` x `side` pixels."""
     patches = torch.stack([_full_patch(random, examples, side) for _ in range(size)])
     seen = torch.stack([_lit(random, patch[0]) for patch in patches])
     foreground, depth, gaps = patches[:, 1], patches[:, 2], patches[:, 3]
-    answers = torch.stack([(foreground > 0.5).float(), depth.clip(0, 1)], dim=1)
-    return seen[:, None], answers, 1 + _GAP * gaps[:, None]
+    return Batch(
+        seen=seen[:, None],
+        answers=torch.stack([(foreground > 0.5).float(), depth.clip(0, 1)], dim=1),
+        ways=patches[:, 4:6] / WAY,
+        known=patches[:, 6:7],
+        weights=1 + _GAP * gaps[:, None],
+    )
 
 
 def _full_patch(random: np.random.Generator, examples: list[Example], side: int) -> torch.Tensor:
@@ -105,7 +140,11 @@ def _full_patch(random: np.random.Generator, examples: list[Example], side: int)
 
 
 def _patch(random: np.random.Generator, examples: list[Example], side: int) -> torch.Tensor:
-    """A patch of one of the images, turned, mirrored, and zoomed to nuclei of some diameter."""
+    """A patch of one of the images, turned, mirrored, and zoomed to nuclei of some diameter.
+
+    Its layers are those of the example, but the middles: they become ways to them, in pixels of the
+    patch, with a layer that is 1 where they are known.
+    """
     chosen = examples[int(random.integers(len(examples)))]
     wanted = math.exp(random.uniform(*np.log(_DIAMETERS)))
     zoom = float(np.clip(wanted / chosen.diameter, 0.35, 2.5))
@@ -128,7 +167,14 @@ def _patch(random: np.random.Generator, examples: list[Example], side: int) -> t
     if zoom < 0.7:  # averaged first, as a resampled image is
         n = round(1 / zoom)
         layers = torch.nn.functional.avg_pool2d(layers[None], n, ceil_mode=True)[0]
-    return grid_sample(layers[None], grid, padding_mode="reflection", align_corners=False)[0]
+    found = grid_sample(layers[None], grid, padding_mode="reflection", align_corners=False)[0]
+    # Back from the image's to the patch's coordinates; what lies behind the edge is a mirror image.
+    back = torch.linalg.inv(theta[:, :2])
+    middles = (back @ (found[4:].reshape(2, -1) - theta[:, 2:])).reshape(2, side, side)
+    line = (2 * torch.arange(side) + 1) / side - 1
+    here = torch.stack([line[None].expand(side, side), line[:, None].expand(side, side)])
+    known = (grid[0].abs() <= 1).all(-1) & (found[1] > _SURE)
+    return torch.cat([found[:4], (middles - here) * side / 2, known[None].float()])
 
 
 def _lit(random: np.random.Generator, seen: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ from aiod.words import counted, listing
 MICROMETRES = {"angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
 NEAR = 1.25
 """Pixel sizes that differ by a smaller factor are taken as the same."""
+_NEAR_GIVEN = 1.05
+"""A diameter that the user gives is followed unless it makes less difference than this."""
 GRAY = "gray"
 _MENDING = {"float32": "normalise", "uint8": "to_uint8", "uint16": "to_uint16"}
 """The step that gives pixels of a type."""
@@ -251,7 +253,7 @@ def _factors(
                 "Leave one of the two out"
             )
         factors = dict.fromkeys(spatial, metadata.object_diameter / zoom.diameter)
-        return _unless_near(factors)
+        return _unless_near(factors, _NEAR_GIVEN)
     if metadata.pixel_size is None:
         if zoom.rescale:
             misfits.append(
@@ -288,9 +290,9 @@ def _factors(
     return factors if zoom.wanted else {}
 
 
-def _unless_near(factors: dict[str, float]) -> dict[str, float]:
+def _unless_near(factors: dict[str, float], within: float = NEAR) -> dict[str, float]:
     """The factors, none where all of them are near 1."""
-    near = all(1 / NEAR <= factor <= NEAR for factor in factors.values())
+    near = all(1 / within <= factor <= within for factor in factors.values())
     return {} if near else factors
 
 
