@@ -191,7 +191,9 @@ def test_a_diameter_zooms_to_the_diameter_that_the_model_knows(tmp_path: Path) -
     image, always = picture(tmp_path, "ZYX", **SIZE), says(**ALWAYS)
     fit = check_fit(image, "YX", always, diameter=48, link_z=True)
     assert (fit.factors, fit.notes) == ({"Y": 0.5, "X": 0.5}, ())
-    assert check_fit(image, "YX", always, diameter=26, link_z=True).factors == {}
+    near = check_fit(image, "YX", always, diameter=20, link_z=True)
+    assert near.factors == pytest.approx({"Y": 1.2, "X": 1.2})
+    assert check_fit(image, "YX", always, diameter=24.5, link_z=True).factors == {}
     with pytest.raises(FitError, match="--no-rescale forbids it"):
         check_fit(image, "YX", always, diameter=48, rescale=False)
 
