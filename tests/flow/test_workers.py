@@ -1008,3 +1008,25 @@ def test_a_torch_for_the_cpu_only_is_told(
     assert "aiod env build toy --again" in caplog.text
     with pytest.raises(UsageError, match=r"has torch 2.7.1\+cpu, which works on the CPU only"):
         choose_device("cuda", plain)
+
+
+@pytest.mark.parametrize(("error", "told"), [(TimeoutError("Timeout"), 0), (KeyError("a"), 1)])
+def test_what_dask_no_longer_waits_for_is_no_news(
+    error: Exception, told: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+    import gc
+    import logging
+
+    from aiod.flow.tiles.engine import _is_news
+
+    log = logging.getLogger("asyncio")
+    monkeypatch.setattr(log, "filters", [*log.filters, _is_news])
+
+    async def forget() -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+        gc.collect()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(forget())
+    assert len([each for each in caplog.records if each.name == "asyncio"]) == told

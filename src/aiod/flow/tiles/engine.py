@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import queue
 import threading
 import time
@@ -74,6 +75,7 @@ class Engine:
         self.workers = workers
         self._stop = threading.Event()
         config.set(_SETTINGS)
+        logging.getLogger("asyncio").addFilter(_is_news)  # a filter is added once at most
         # Not by the cluster's own `silence_logs`, which ends before its last words.
         self._ends = contextlib.ExitStack()
         self._ends.callback(_MODELS.forget, set(), spec)
@@ -212,6 +214,17 @@ class Engine:
             while True:
                 found.add(told.get_nowait())
         return found
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's log tells anything: not that dask gave up waiting as it closed.
+
+    What it waited for is nobody's concern by then; asyncio says so when the memory is freed, which
+    may be long after.
+    """
+    error = record.exc_info[0] if record.exc_info else None
+    late = error is not None and issubclass(error, TimeoutError)
+    return not (late and "exception was never retrieved" in record.getMessage())
 
 
 def _tell(told: queue.SimpleQueue[int], number: int, _: Any) -> None:
