@@ -5,8 +5,8 @@
 
 `--sweep` chose the settings: by the mean of the figures on the validation images, which are few and
 sparse, and on drawn ones that were not trained on, both as they are and zoomed by their diameter.
-The test images say how good the settings are; nothing is changed for them. Needs aiod-hub and what the
-runner of `unet` needs.
+The test images say how good the settings are; nothing is changed for them. Needs aiod-hub and what
+the runner of `unet` needs.
 """
 
 from __future__ import annotations
