@@ -98,6 +98,8 @@ def gaps(folder: Path) -> Iterator[Figure]:
     coming: list[float] = []
     whole: list[float] = []
     for turn in range(TURNS + 1):
+        for layer in list(viewer.layers)[1:]:  # of the turn before
+            viewer.layers.remove(layer)
         widget.form.parameters.give({"wait": 0.1 + turn / 10})  # another run each time
         spin(QApplication, 1.0)
         ticks.clear()
@@ -127,7 +129,6 @@ def gaps(folder: Path) -> Iterator[Figure]:
             longest / MILLISECONDS, 1.0,
             f"{longest:.0f} ms", f"{min(found):.0f}–{max(found):.0f} ms",
         )  # fmt: skip
-    viewer.layers.remove(viewer.layers[-1])
     begun = time.perf_counter()
     viewer.add_labels(np.zeros((IMAGE, IMAGE), np.uint32))
     alone = (time.perf_counter() - begun) * 1000

@@ -39,7 +39,7 @@ from aiod.progress import Step
 
 _SECONDS_BETWEEN_STEPS = 0.1
 _SECONDS_TO_END = 10.0
-_MOST_DRAWN = 1 << 22
+_MOST_DRAWN = 1 << 20
 _MOST_HELD = 1 << 27
 """Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
 hold: of a larger image it gets every second, third, … pixel of Y and X."""
@@ -216,7 +216,7 @@ def thinning(shape: tuple[int, ...]) -> int:
     """Every how-many-th pixel of Y and X of labels a window gets while they grow.
 
     >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
-    (1, 5, 2)
+    (1, 9, 2)
     """
     plane, whole = math.prod(shape[-2:]), math.prod(shape)
     over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
