@@ -101,7 +101,7 @@ def drawn(viewer: Any, path: Path) -> None:
 
     spin(1.5)
     picture = viewer.screenshot(canvas_only=False, flash=False)
-    Image.fromarray(picture[..., :3]).quantize(256).save(path, optimize=True)
+    Image.fromarray(picture[..., :3]).save(path, optimize=True)
     viewer.close()
     spin(0.5)
 
