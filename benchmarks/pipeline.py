@@ -151,7 +151,7 @@ def tiles(folder: Path, image: Path, world: dict[str, str]) -> Iterator[Figure]:
     )  # fmt: skip
     yield Figure(
         "the same, the whole command: with its start (the first row) and the picture",
-        statistics.median(wholes), None, f"{statistics.median(wholes):.2f} x", predict,
+        statistics.median(wholes), 1.15, f"{statistics.median(wholes):.2f} x", predict,
     )  # fmt: skip
     yield Figure(
         f"an image of {number} tiles, model 0 ms a tile: milliseconds a tile",

@@ -189,8 +189,9 @@ def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
 
-def test_closing_the_viewer_in_the_middle_leaves_no_process(
-    segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
+@pytest.mark.parametrize("what", ["viewer", "dock"])
+def test_closing_the_viewer_or_the_dock_in_the_middle_leaves_no_process(
+    what: str, segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
 ) -> None:
     calls = tmp_path / "calls"
     segment.form.parameters.give({"seconds": 1.0, "calls": str(calls)})
@@ -200,7 +201,10 @@ def test_closing_the_viewer_in_the_middle_leaves_no_process(
     assert pid is not None
     host = psutil.Process(pid)
     family = [host, *host.children(recursive=True)]
-    viewer.close()
+    if what == "viewer":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(segment)
     qtbot.waitUntil(lambda: not any(p.is_running() for p in family), timeout=30_000)
 
 
@@ -452,21 +456,6 @@ def test_half_typed_axes_and_many_axes_raise_nothing(segment: Segment, viewer: A
     segment.form.source.choose("six")
     segment.run()
     assert "axes" in segment.notice.text
-
-
-def test_closing_the_dock_in_the_middle_ends_the_work(
-    segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any
-) -> None:
-    calls = tmp_path / "calls"
-    segment.form.parameters.give({"seconds": 1.0, "calls": str(calls)})
-    segment.run()
-    wait(lambda: len(lines(calls)) > 0)
-    pid = segment._hosted.pid
-    assert pid is not None
-    host = psutil.Process(pid)
-    family = [host, *host.children(recursive=True)]
-    viewer.window.remove_dock_widget(segment)
-    qtbot.waitUntil(lambda: not any(p.is_running() for p in family), timeout=30_000)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from aiod.flow.record import canonical_digest
 from aiod.flow.request import Ready
@@ -30,18 +29,8 @@ class Measures:
     histograms: tuple[Histogram, ...] = ()
 
 
-class Measuring(Protocol):
-    """What measures an image: :func:`measure`, or a :class:`Memory` of it."""
-
-    def __call__(
-        self,
-        ready: Ready,
-        before: Sequence[StepCall],
-        *,
-        surveys: bool,
-        mapper: Map = map,
-        progress: Progress,
-    ) -> Measures: ...
+Measuring = Callable[..., Measures]
+"""What measures an image: :func:`measure`, or a :class:`Memory` of it."""
 
 
 def measure(

@@ -244,7 +244,7 @@ def _copied(seen: Seen, folder: Path) -> Path:
 
 
 def _mark(seen: Seen) -> str:
-    """The same for the same pixels, so that a copy is made once, and found by the next session.
+    """The same for the same pixels, so that a copy is made once, and found again another day.
 
     All pixels of an array in memory count, which may be changed in place. Of one that is computed
     when it is read, that may be large, its own name and some of the pixels.
