@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from aiod.errors import AiodError
-from aiod.flow.results.overlay import write_overlay
+from aiod.flow.results.overlay import light_of, write_overlay
 from aiod.flow.source import Box, Source
 
 Array = NDArray[Any]
@@ -153,6 +153,33 @@ def test_smaller_levels_of_the_labels_give_the_same_picture(tmp_path: Path, leve
     alone = drawn(tmp_path, source_of(image), source_of(labels), max_side=300)
     np.testing.assert_array_equal(picture[:-1, :-1], alone[:-1, :-1])
     assert bool(asked) == (levels == 0)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"), [("YX", (900, 701)), ("CYX", (2, 900, 701)), ("TCZYX", (2, 3, 1, 700, 600))]
+)
+def test_the_image_can_be_had_before_the_labels_are(
+    tmp_path: Path, axes: str, shape: tuple[int, ...]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 9000, shape, np.uint16)
+    there = np.zeros([n for a, n in zip(axes, shape, strict=True) if a != "C"], np.uint32)
+    there[..., 99:400, 99:500] = 1
+    labels = source_of(there, axes.replace("C", ""))
+    image = source_of(pixels, axes)
+    picture = drawn(tmp_path, image, labels, max_side=300)
+
+    def refuse(_: Box) -> Array:
+        raise AssertionError("the image is read again")
+
+    unread = Source(axes, shape, pixels.dtype, refuse)
+    light = light_of(image, max_side=300)
+    np.testing.assert_array_equal(
+        drawn(tmp_path, unread, labels, light=light, max_side=300), picture
+    )
+
+
+def test_of_a_stack_nothing_is_had_before_its_labels_choose_a_plane() -> None:
+    assert light_of(source_of(np.ones((5, 90, 80), np.uint8), "ZYX")) is None
 
 
 def test_no_more_than_a_block_is_read_at_a_time(tmp_path: Path) -> None:

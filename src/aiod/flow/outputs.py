@@ -11,7 +11,7 @@ from aiod.flow.request import Ready
 from aiod.flow.results.export import write_csv, write_geojson, write_tiff
 from aiod.flow.results.labels import open_labels, smaller_levels
 from aiod.flow.results.objects import measure_objects
-from aiod.flow.results.overlay import write_overlay
+from aiod.flow.results.overlay import Light, write_overlay
 
 SUFFIXES = {"overlay": ".png", "tiff": ".tif", "geojson": ".geojson", "csv": ".csv"}
 
@@ -23,10 +23,12 @@ def write_outputs(
     exports: Sequence[str],
     *,
     planes_apart: bool,
+    light: Light | None = None,
     mapper: Callable[..., Iterable[Any]] = map,
 ) -> ImageRecord:
     """Write the overlay and the `exports` that are not there yet; the record with their paths.
 
+    `light` is what `light_of` the image gave, where that was asked before.
     Raises AiodError when a file cannot be written.
     """
     wanted = ["overlay", *exports]
@@ -46,6 +48,7 @@ def write_outputs(
             labels,
             paths["overlay"],
             smaller=smaller_levels(opened),
+            light=light,
             rgb=ready.image.rgb and not ready.fit.gray,
             mapper=mapper,
         )

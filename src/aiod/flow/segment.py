@@ -10,13 +10,10 @@ by this process or by the next.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import shutil
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +24,7 @@ from pydantic import ValidationError
 from aiod.errors import AiodError
 from aiod.files import read_text, reason, write_atomically
 from aiod.flow.account import given_of, remarks_on, report_of
+from aiod.flow.ahead import Ahead
 from aiod.flow.images.image import ImageError, open_image
 from aiod.flow.measure import Measuring, measure
 from aiod.flow.models.workers import Worker, WorkerSpec
@@ -74,18 +72,19 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
     """
     settled = running.settled
     work = _work(running.folder, ready, steps)
+    ahead = Ahead(ready.source, running.engine.map)
     record = finished_image(running.folder, running.key, ready, steps)
     if record is not None and crops_in(record) < settled.request.certify:
         record = _certified(running, ready, steps, record)
     if record is None:
         started = time.monotonic()
-        record = _masks(running, ready, steps, work)
+        record = _masks(running, ready, steps, work, ahead)
         record = record.model_copy(update={"seconds": round(time.monotonic() - started, 3)})
         _keep(running, ready, steps, record)
         shutil.rmtree(work / _SCRATCH, ignore_errors=True)
         if record.status == "done":  # and said to be: only now nobody needs the tiles again
             shutil.rmtree(work / _TILES, ignore_errors=True)
-    # Not imported before the first tile, so that it comes soon: see `_import_ahead`.
+    # Not imported before the first tile, so that it comes soon: see `Ahead`.
     from aiod.flow.outputs import write_outputs
 
     record = write_outputs(
@@ -94,6 +93,7 @@ def segment(running: Running, ready: Ready, steps: StepSet) -> ImageRecord:
         running.folder,
         settled.request.exports,
         planes_apart="Z" in ready.fit.loops and not settled.link_z,
+        light=ahead.light(),
         mapper=running.engine.map,
     )
     _keep(running, ready, steps, record)
@@ -152,12 +152,12 @@ def finished_image(folder: Path, key: str, ready: Ready, steps: StepSet) -> Imag
     return record.model_copy(update={"path": str(ready.sample.path.absolute())})
 
 
-def _masks(running: Running, ready: Ready, steps: StepSet, work: Path) -> ImageRecord:
+def _masks(running: Running, ready: Ready, steps: StepSet, work: Path, ahead: Ahead) -> ImageRecord:
     """Run the tiles that are not finished, join them, and write the labels."""
     job = job_of(running, ready, steps, work)
     keep_tiles_of(job, key_for(running.key, ready, steps))
     try:
-        tiles, failures = run_places(running, job, steps)
+        tiles, failures = run_places(running, job, steps, begun=ahead.begin)
     except ImageError:  # damaged, or another one by now
         _check_unchanged(ready, job)
         raise
@@ -240,11 +240,16 @@ def _survey(found: Sequence[Histogram], job: Job) -> dict[str, Any]:
 
 
 def run_places(
-    running: Running, job: Job, steps: StepSet, places: Sequence[Place] | None = None
+    running: Running,
+    job: Job,
+    steps: StepSet,
+    places: Sequence[Place] | None = None,
+    *,
+    begun: Callable[[], object] = lambda: None,
 ) -> tuple[dict[Place, Finished], list[TileError]]:
     """Every tile that can be had, and an error for each that cannot; raises if there is none.
 
-    `places` are all tiles of the image where they are not given.
+    `places` are all tiles of the image where they are not given; `begun` is called with the first.
     """
     if places is None:
         places = list(places_of(job, job.frames(job.source)))
@@ -252,7 +257,6 @@ def run_places(
     failures: list[TileError] = []
     total = len(places)
     running.progress(Step(job.name, 0, total, "tiles"))
-    ahead = threading.Thread(target=_import_ahead, daemon=True)
     for place, found in running.engine.unordered(partial(run_tiles, job), places):
         if isinstance(found, Finished):
             tiles[place] = found
@@ -262,18 +266,11 @@ def run_places(
         else:
             raise found
         running.progress(Step(job.name, len(tiles) + len(failures), total, "tiles"))
-        if ahead.ident is None:
-            ahead.start()
+        if len(tiles) + len(failures) == 1:
+            begun()
     if failures and not tiles:
         raise failures[0]
     return tiles, failures
-
-
-def _import_ahead() -> None:
-    """Load what comes after the tiles while the model is at the others: half a second."""
-    with contextlib.suppress(ImportError):  # it comes again where it is needed
-        for name in ("scipy.sparse.csgraph", "aiod.flow.outputs"):
-            importlib.import_module(name)
 
 
 class _Made(NamedTuple):

@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import add, mul
 
 from aiod.flow.source import Box
@@ -128,9 +129,14 @@ class Plan:
                     yield other
 
     def _at(self, place: tuple[int, ...]) -> Tile:
-        start = tuple(map(mul, place, self.tile))
-        core = Box(start, tuple(map(min, map(add, start, self.tile), self.shape)))
-        index = 0
-        for position, count in zip(place, self.grid, strict=True):
-            index = index * count + position
-        return Tile(index, place, core, core.grown(self.halo, self.shape))
+        return _tile_at(self, place)
+
+
+@lru_cache(maxsize=4096)
+def _tile_at(plan: Plan, place: tuple[int, ...]) -> Tile:
+    start = tuple(map(mul, place, plan.tile))
+    core = Box(start, tuple(map(min, map(add, start, plan.tile), plan.shape)))
+    index = 0
+    for position, count in zip(place, plan.grid, strict=True):
+        index = index * count + position
+    return Tile(index, place, core, core.grown(plan.halo, plan.shape))
