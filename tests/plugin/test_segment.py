@@ -314,7 +314,7 @@ def test_a_plan_is_told_without_running(
 def test_files_and_folders_are_segmented_too(
     segment: Segment, wait: Callable[..., None], picture: tuple[Path, Image], tmp_path: Path
 ) -> None:
-    segment.form.source.choose(None, [str(picture[0])])
+    segment.form.source.choose(paths=[str(picture[0])])
     segment.form.place.folder.setText(str(tmp_path / "out"))
     segment.run()
     wait()

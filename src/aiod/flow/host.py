@@ -7,7 +7,8 @@ ends with the window, and keeps the model loaded from one look to the next. What
 is told are the messages of `protocol`, on stdin and stdout, one request at a time::
 
     {"id": 1, "do": "plan", "request": {…}}                        -> plan
-    {"id": 2, "do": "preview", "request": {…}, "region": {"X": [0, 512]}}   -> preview…, done
+    {"id": 2, "do": "preview", "request": {…}, "region": {"X": [0, 512]}}
+                                            -> (prepared, preview)…, done
     {"id": 3, "do": "run", "request": {…}}                         -> tile…, done
     {"do": "stop"}                                                 -> stopped
 
@@ -137,6 +138,15 @@ class Host:
             engines=self._lent,
             measuring=self._memory,
         ):
+            if seen.prepared is not None:
+                self._tell(
+                    "prepared",
+                    seen.prepared.pixels,
+                    set=seen.set,
+                    axes=seen.prepared.axes,
+                    start=seen.prepared.start,
+                    step=seen.prepared.step,
+                )
             self._tell(
                 "preview",
                 seen.labels,

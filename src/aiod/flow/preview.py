@@ -45,10 +45,24 @@ Region = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the model sees of a part, after the steps before it: `pixels` with `axes` of TCZYX.
+
+    They begin at `start` in pixels of the image, of which each is `step` wide.
+    """
+
+    axes: str
+    pixels: Pixels
+    start: Mapping[str, float]
+    step: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """The labels of a part: `box` in the image's `axes` (of TZYX), 1…n over that part.
 
-    `set` is the set of steps that gave them, `seconds` how long the model took for it.
+    `set` is the set of steps that gave them, `seconds` how long the model took for it; `prepared`
+    is None where no step changes the image.
     """
 
     set: str
@@ -57,6 +71,7 @@ class Preview:
     labels: Pixels
     objects: int | None
     seconds: float
+    prepared: Prepared | None = None
 
 
 def preview(
@@ -134,7 +149,24 @@ def _seen(running: Running, ready: Ready, steps: StepSet, region: Region) -> Pre
     if steps.kind_after(job.kind) == "instance":
         pixels, objects = compact(pixels, Box.whole(box.shape))
     seconds = sum(tile.block.seconds for tile in tiles.values())
-    return Preview(steps.name, axes, box, pixels, objects, seconds)
+    prepared = _prepared(job, axes, box) if steps.before else None
+    return Preview(steps.name, axes, box, pixels, objects, seconds, prepared)
+
+
+def _prepared(job: Job, axes: str, box: Box) -> Prepared:
+    """A box of the image as the model sees it, in whole pixels of what it sees."""
+    source = job.source
+    factors = {axis: job.factors.get(axis, 1.0) for axis in source.axes}
+    ranges = dict(zip(axes, zip(box.start, box.stop, strict=True), strict=True))
+    starts, stops = [], []
+    for axis, n in source.sizes.items():
+        start, stop = ranges.get(axis, (0, n))
+        factor = factors[axis] if axis in ranges else 1.0
+        starts.append(min(math.floor(start * factor), n - 1))
+        stops.append(min(math.ceil(stop * factor), n))
+    pixels = source.read(Box(tuple(starts), tuple(stops)))
+    begin = {a: first / factors[a] for a, first in zip(source.axes, starts, strict=True)}
+    return Prepared(source.axes, pixels, begin, {a: 1 / f for a, f in factors.items()})
 
 
 def _box(axes: str, shape: tuple[int, ...], region: Region) -> Box:

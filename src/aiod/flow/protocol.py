@@ -32,7 +32,7 @@ class Message:
 
 
 def write(stream: IO[bytes], said: Mapping[str, Any], pixels: Pixels | None = None) -> None:
-    """Send one message; `pixels` are unsigned integers."""
+    """Send one message; `pixels` are plain numbers."""
     if pixels is None:
         stream.write(json.dumps(said).encode() + b"\n")
     else:
@@ -54,7 +54,7 @@ def read(stream: IO[bytes]) -> Message | None:
     if _BYTES not in said:
         return Message(said)
     count, dtype, shape = int(said[_BYTES]), np.dtype(said["dtype"]), tuple(said["shape"])
-    if not 0 <= count <= _MOST_BYTES or dtype.kind != "u":
+    if not 0 <= count <= _MOST_BYTES or dtype.kind not in "uif":
         raise ValueError("no pixels")
     body = stream.read(count)
     if len(body) < count:

@@ -254,7 +254,7 @@ def run_places(
     if places is None:
         places = list(places_of(job, job.frames(job.source)))
     tiles: dict[Place, Finished] = {}
-    failures: list[TileError] = []
+    failures: dict[Place, TileError] = {}
     total = len(places)
     running.progress(Step(job.name, 0, total, "tiles"))
     for place, found in running.engine.unordered(partial(run_tiles, job), places):
@@ -262,15 +262,16 @@ def run_places(
             tiles[place] = found
             running.watch(Arrival(job.name, steps.name, job, place))
         elif isinstance(found, TileError):
-            failures.append(found)
+            failures[place] = found
         else:
             raise found
         running.progress(Step(job.name, len(tiles) + len(failures), total, "tiles"))
         if len(tiles) + len(failures) == 1:
             begun()
+    in_order = [failures[place] for place in sorted(failures)]
     if failures and not tiles:
-        raise failures[0]
-    return tiles, failures
+        raise in_order[0]
+    return tiles, in_order
 
 
 class _Made(NamedTuple):

@@ -74,19 +74,20 @@ class RunForm(QWidget):
 
     def save_project(self, path: Path) -> None:
         """Write all that the form says. Raises AiodError."""
-        layer = self.source.layer
-        save_project(
-            path, self.request(complete=False), layer=None if layer is None else layer.name
-        )
+        source = self.source
+        together = source.chosen is not None and source.chosen.together
+        save_project(path, self.request(complete=False), layers=source.names, together=together)
 
     def load_project(self, path: Path) -> None:
         """Show what was saved. Raises AiodError, and shows what it can."""
-        request, layer = load_project(path)
+        request, layers, together = load_project(path)
         if request.model is not None:
             self.choice.choose(request.model)
         options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
         try:
-            self.source.choose(layer, [str(path) for path in request.inputs])
+            self.source.choose(
+                *layers, together=together, paths=[str(path) for path in request.inputs]
+            )
             self.source.show_options(options)
             self.before.show_texts(request.before)
             self.after.show_texts(request.after)
@@ -174,10 +175,13 @@ class RunForm(QWidget):
 
 def of_picture(request: Request, picture: Picture) -> Request:
     """A request of a layer as one of the file that holds it, which says its axes and pixel size."""
+    channels = picture.channels or request.channels
+    if picture.channels and request.channels:  # a choice among layers that are channels of the file
+        channels = tuple(picture.channels[int(number) - 1] for number in request.channels)
     return replace(
         request,
         inputs=(str(picture.path),),
-        channels=picture.channels or request.channels,
+        channels=channels,
         axes=None,
         pixel_size=None,
     )

@@ -7,7 +7,8 @@ one channel cut out, a filtered image) is written to a file first, tile by tile.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class Seen:
     rgb: bool
     pixel_size: Mapping[str, float]
     path: Path | None
+    parts: tuple[Seen, ...] = ()
+    """The layers that are its channels, where it is several."""
+
+    @property
+    def drawn_axes(self) -> str:
+        """The axes of the layer, or of each of the layers."""
+        return self.parts[0].axes if self.parts else self.axes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,6 +81,47 @@ def seen_in(layer: Any, *, axes: str | None = None, pixel_size: Any = None) -> S
     size = pixel_size_of(layer, letters) if pixel_size is None else dict(pixel_size)
     path = layer.source.path
     return Seen(layer.name, data, letters, rgb, size, Path(path) if path else None)
+
+
+class _Channels:
+    """Arrays of one shape behind each other, each read when its pixels are asked for."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self._arrays = arrays
+        self.shape = (len(arrays), *arrays[0].shape)
+        self.dtype = np.result_type(*(array.dtype for array in arrays))
+
+    def __getitem__(self, index: tuple[slice, ...]) -> Pixels:
+        chosen, rest = self._arrays[index[0]], index[1:]
+        return np.stack([np.asarray(array[rest]).astype(self.dtype) for array in chosen])
+
+
+def joined(layers: Sequence[Any], *, axes: str | None = None, pixel_size: Any = None) -> Seen:
+    """Layers as the channels of one image, with the user's axes and pixel size where given.
+
+    Raises UsageError where they are of different sizes or have channels of their own.
+    """
+    own = axes.upper().replace("C", "", 1) if axes else None
+    parts = tuple(seen_in(layer, axes=own, pixel_size=pixel_size) for layer in layers)
+    first = parts[0]
+    for part in parts:
+        if part.rgb or "C" in part.axes:
+            raise UsageError(f"{part.name} has channels already.", hint="choose it by itself")
+        if (part.axes, part.shape) != (first.axes, first.shape):
+            raise UsageError(
+                f"{first.name} and {part.name} cannot be channels of one image: "
+                f"{first.axes} {_by(first.shape)} and {part.axes} {_by(part.shape)}.",
+                hint="choose them one after the other",
+            )
+    name = "_".join(part.name for part in parts)
+    data = _Channels([part.data for part in parts])
+    return Seen(
+        name, data, f"C{first.axes}", rgb=False, pixel_size=first.pixel_size, path=None, parts=parts
+    )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
 
 
 def axes_of(layer: Any) -> str:
@@ -115,10 +164,13 @@ def _micrometres(unit: Any) -> float | None:
 
 def picture_of(seen: Seen, folder: Path) -> Picture:
     """The file of a layer, or a copy in `folder`; for a thread. Raises AiodError."""
-    if seen.path is not None:
-        channels = _channels_in(seen)
-        if channels is not None:
-            return Picture(seen.path, channels)
+    parts = seen.parts or (seen,)
+    path = parts[0].path
+    if path is not None and all(part.path == path for part in parts):
+        found = [_channels_in(part) for part in parts]
+        channels = [each for each in found if each is not None and (each or not seen.parts)]
+        if len(channels) == len(parts):  # of several layers each is one of the file's channels
+            return Picture(path, tuple(itertools.chain.from_iterable(channels)))
     return Picture(_copied(seen, folder))
 
 
@@ -249,6 +301,8 @@ def _mark(seen: Seen) -> str:
     All pixels of an array in memory count, which may be changed in place. Of one that is computed
     when it is read, that may be large, its own name and some of the pixels.
     """
+    if seen.parts:
+        return hashlib.sha256(repr([_mark(part) for part in seen.parts]).encode()).hexdigest()[:16]
     if isinstance(seen.data, np.ndarray):
         pixels = seen.data
     else:

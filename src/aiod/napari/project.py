@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,40 @@ from aiod.flow.request import Request
 
 _MAX_BYTES = 1_000_000
 _FORMAT = 1
+_MOST_LAYERS = 1000
 
 
-def save_project(path: Path, request: Request, *, layer: str | None) -> None:
-    """Write a request, and the name of the layer it is of. Raises AiodError."""
+def save_project(
+    path: Path, request: Request, *, layers: Sequence[str], together: bool = False
+) -> None:
+    """Write a request, and the names of the layers it is of: as channels `together`, or each.
+
+    Raises AiodError.
+    """
     said = {
         key: value for key, value in request_to_json(request).items() if value not in (None, [])
     }
-    document = {"aiod project": _FORMAT, "layer": layer, "request": said}
+    document: dict[str, Any] = {"aiod project": _FORMAT, "layers": list(layers)}
+    document |= {"as channels": together, "request": said}
     write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def load_project(path: Path) -> tuple[Request, str | None]:
-    """The request of a file, and the name of its layer. Raises AiodError."""
+def load_project(path: Path) -> tuple[Request, list[str], bool]:
+    """The request of a file, the names of its layers, and whether they are channels of one image.
+
+    Raises AiodError.
+    """
     document = _document(path)
     if document.get("aiod project") != _FORMAT:
         raise UsageError(
             f"{path} is no project of aiod.", hint="choose a file that was saved by this plugin"
         )
-    layer = document.get("layer")
+    layers = document.get("layers") or []
+    if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
+        raise UsageError(f"The project {path} cannot be used: its layers are no list of names.")
     try:
-        return request_from_json(document.get("request")), layer if isinstance(layer, str) else None
+        request = request_from_json(document.get("request"))
+        return request, [str(name) for name in layers], document.get("as channels") is True
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "request"

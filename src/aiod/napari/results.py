@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ _MOST_IN_MEMORY = 1 << 27
 class Frame:
     """How labels lie on the layer they are of: its axes, and for each scale, offset and unit."""
 
+    layer: str
     axes: str
     scale: Mapping[str, float]
     translate: Mapping[str, float]
@@ -35,6 +36,7 @@ class Frame:
     def of(cls, layer: Any, axes: str) -> Frame:
         """That of an image layer; `axes` are a letter for each of its axes."""
         return cls(
+            str(layer.name),
             axes,
             dict(zip(axes, map(float, layer.scale), strict=True)),
             dict(zip(axes, map(float, layer.translate), strict=True)),
@@ -52,7 +54,7 @@ class Frame:
         index: tuple[Any, ...] = tuple(slice(None) if a in kept else 0 for a in axes)
         labels = labels[index]
         at = self.axes.find("C")
-        if at > 0 and any(axis in kept for axis in self.axes[:at]):
+        if at > 0 and "C" not in kept and any(axis in kept for axis in self.axes[:at]):
             labels, kept = np.expand_dims(labels, at), f"{kept[:at]}C{kept[at:]}"
         return labels, kept
 
@@ -145,11 +147,40 @@ def show_preview(viewer: Any, frame: Frame, message: Message, asker: object) -> 
     assert labels is not None
     pixels, kept = frame.fitted(labels, said["axes"])
     start = dict(zip(said["axes"], said["start"], strict=True))
-    about = {"preview": said["set"], "asker": id(asker), "objects": said["objects"]}
-    name = f"{said['set']} (preview)"
-    shown = Shown(name, pixels.astype(np.uint32), kept, about)
-    last = [layer for layer in previews(viewer, asker) if _about(layer)["preview"] == said["set"]]
-    return _put(viewer, shown, frame.place(kept, start=start), last[0] if last else None)
+    about = {"preview": said["set"], "of": frame.layer, "asker": id(asker)}
+    last = _last(viewer, about)
+    about["objects"] = said["objects"]
+    shown = Shown(f"{said['set']} (preview)", pixels.astype(np.uint32), kept, about)
+    return _put(viewer, shown, frame.place(kept, start=start), last)
+
+
+def show_prepared(viewer: Any, frame: Frame, message: Message, asker: object) -> Any:
+    """What the model saw of a part, as an Image layer in place of the last one of that set."""
+    said, pixels = message.said, message.pixels
+    assert pixels is not None
+    pixels, kept = frame.fitted(pixels, said["axes"])
+    about = {"preview": said["set"], "of": frame.layer, "asker": id(asker), "prepared": True}
+    shown = Shown(f"{said['set']} (after the steps)", pixels, kept, about)
+    place = frame.place(kept, start=said["start"], step=said["step"])
+    layer = _put(viewer, shown, place, _last(viewer, about), add=viewer.add_image)
+    layer.reset_contrast_limits()
+    return layer
+
+
+def _last(viewer: Any, about: Mapping[str, Any]) -> Any:
+    """The layer that tells the same of itself; None where there is none."""
+    keys = ("preview", "of", "asker", "prepared")
+    same = [
+        layer
+        for layer in viewer.layers
+        if all(_about(layer).get(key) == about.get(key) for key in keys)
+    ]
+    return same[0] if same else None
+
+
+def is_ours(layer: Any) -> bool:
+    """Whether this plugin made a layer."""
+    return bool(_about(layer))
 
 
 def previews(viewer: Any, asker: object) -> list[Any]:
@@ -189,11 +220,22 @@ def _about(layer: Any) -> Mapping[str, Any]:
     return about
 
 
-def _put(viewer: Any, shown: Shown, place: Mapping[str, Any], layer: Any) -> Any:
-    """Labels in a layer of ours, or in a new one where there is none that they fit."""
+def _put(
+    viewer: Any,
+    shown: Shown,
+    place: Mapping[str, Any],
+    layer: Any,
+    *,
+    add: Callable[..., Any] | None = None,
+) -> Any:
+    """Labels in a layer of ours, or in a new one where there is none that they fit.
+
+    `add` makes a layer of another kind.
+    """
     metadata = {_MARK: dict(shown.metadata)}
     if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
-        return viewer.add_labels(shown.data, name=shown.name, metadata=metadata, **place)
+        add = add or viewer.add_labels
+        return add(shown.data, name=shown.name, metadata=metadata, **place)
     layer.data = shown.data
     layer.name = shown.name
     for key, values in place.items():

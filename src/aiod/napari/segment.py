@@ -9,7 +9,9 @@ from __future__ import annotations
 import shlex
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ from aiod.napari.results import (
     Shown,
     labels_of_run,
     previews,
+    show_prepared,
     show_preview,
 )
 from aiod.napari.source import region_in_view
@@ -57,6 +60,17 @@ _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked for: of a layer, as it was and lay then, or of the request's own files."""
+
+    do: str
+    request: Request
+    seen: Seen | None = None
+    frame: Frame | None = None
+    region: Mapping[str, tuple[int, int]] | None = None
 
 
 class _Ear(QObject):
@@ -79,10 +93,12 @@ class Segment(QWidget):
         self._hosted = Hosted(self._ear.heard.emit, folder=Path.home())
         self._id = 0
         self._busy = self._sent = self._stopping = False
+        self._waiting: deque[_Asked] = deque()
         self._frame: Frame | None = None
         self._growing = Growing(napari_viewer, None, self)
         self._begun: dict[str, tuple[float, int]] = {}
-        self._looks: list[str] = []
+        self._said: list[tuple[str, str]] = []
+        self._problems: list[BaseException] = []
         self._docked = False
         self.form = RunForm(napari_viewer)
         self.notice = Notice()
@@ -131,64 +147,76 @@ class Segment(QWidget):
         return self._busy
 
     def tell_command(self, hear: Callable[[str], Any]) -> None:
-        """Call `hear` with the line of a terminal that does the same. Raises AiodError."""
+        """Call `hear` with the lines of a terminal that do the same. Raises AiodError."""
         seen, request = self.form.source.seen, self.form.request()
-        if seen is None:
+        if not seen:
             hear(shlex.join(command_of(request)))
             return
-        in_background(
-            partial(picture_of, seen, Path.home() / _COPIES),
-            lambda picture: hear(shlex.join(command_of(of_picture(request, picture)))),
-            self.notice.fail,
-            asker=self,
-        )
+
+        def lines() -> str:
+            pictures = [picture_of(each, Path.home() / _COPIES) for _, each in seen]
+            return "\n".join(shlex.join(command_of(of_picture(request, p))) for p in pictures)
+
+        in_background(lines, hear, self.notice.fail, asker=self)
 
     def _ask(self, do: str) -> None:
-        """Check the form, have the layer's pixels in a file, then ask the process."""
+        """Check the form, then ask the process: for each layer, one after the other."""
         if self._busy:
             return
         self.notice.clear()
         try:
-            seen, region = self.form.source.seen, None
-            self._frame = Frame.of(self.form.source.layer, seen.axes) if seen is not None else None
-            if do == "preview":
-                region = self._region(seen)
+            seen = self.form.source.seen
+            if do == "preview" and not seen:
+                raise UsageError(
+                    "A preview is of what you see.", hint="choose an image layer above"
+                )
             request = self.form.request()
+            asked = [self._asked(do, request, layer, each) for layer, each in seen]
         except AiodError as error:
             self.notice.fail(error)
             self.done.emit()
             return
+        self._waiting = deque(asked or [_Asked(do, request)])
+        self._said.clear()
+        self._problems.clear()
+        self.table.setRowCount(0)
         self._set_busy(busy=True)
+        self._next()
+
+    def _asked(self, do: str, request: Request, layer: Any, seen: Seen) -> _Asked:
+        frame, region = Frame.of(layer, seen.drawn_axes), None
+        if do == "preview":
+            region = region_in_view(self._viewer, layer, seen.drawn_axes, _MOST_PREVIEWED)
+        return _Asked(do, request, seen, frame, region)
+
+    def _next(self) -> None:
+        """Have the pixels of the next layer in a file, then ask the process."""
+        asked = self._waiting.popleft()
         self._begun.clear()
-        self._looks.clear()
+        self._frame = asked.frame
         self._growing = Growing(self._viewer, self._frame, self)
         self._id += 1
         self._sent = self._stopping = False
         number = self._id
-        if seen is None:
-            self._send(do, number, request, region)
+        if asked.seen is None:
+            self._send(number, asked, asked.request)
             return
-        self.progress.setFormat("reading the layer…")
-        folder = Path.home() / _COPIES
+        self.progress.setRange(0, 0)
+        self.progress.setFormat(f"reading {printable(asked.seen.name)}…")
         in_background(
-            partial(picture_of, seen, folder),
-            lambda picture: self._send(do, number, of_picture(request, picture), region),
+            partial(picture_of, asked.seen, Path.home() / _COPIES),
+            lambda picture: self._send(number, asked, of_picture(asked.request, picture)),
             lambda error: self._end(error) if number == self._id else None,
             asker=self,
         )
 
-    def _region(self, seen: Seen | None) -> dict[str, tuple[int, int]]:
-        if seen is None:
-            raise UsageError("A preview is of what you see.", hint="choose an image layer above")
-        return region_in_view(self._viewer, self.form.source.layer, seen.axes, _MOST_PREVIEWED)
-
-    def _send(self, do: str, number: int, request: Request, region: Any) -> None:
+    def _send(self, number: int, asked: _Asked, request: Request) -> None:
         """Ask for what the form said when the button was pressed, unless it was cancelled since."""
         if number != self._id or not self._busy:
             return
-        said = {"id": number, "do": do, "request": request_to_json(request), "region": region}
+        said = {"id": number, "do": asked.do, "request": request_to_json(request)}
         self._sent = True
-        self._hosted.ask({**said, "command": command_of(request)})
+        self._hosted.ask({**said, "region": asked.region, "command": command_of(request)})
 
     # --- what is told ---------------------------------------------------------------------------
 
@@ -203,6 +231,9 @@ class Segment(QWidget):
                 self.notice.say(said["text"], kind="warning")
             case "tile":
                 self._growing.add(message)
+            case "prepared":
+                if self._frame is not None:
+                    show_prepared(self._viewer, self._frame, message, self)
             case "preview":
                 self._show_look(message)
             case "plan":
@@ -243,8 +274,8 @@ class Segment(QWidget):
         show_preview(self._viewer, self._frame, message, self)
         said = message.said
         found = "" if said["objects"] is None else f"{counted(said['objects'], 'object')} in view, "
-        self._looks.append(f"{said['set']}: {found}{said['seconds']:.1f} s of the model.")
-        self.notice.say("\n".join(self._looks))
+        self._said.append((f"{said['set']}: {found}{said['seconds']:.1f} s of the model.", ""))
+        self._say()
 
     def _show_plan(self, said: Mapping[str, Any]) -> None:
         plan = said["plan"]
@@ -254,15 +285,13 @@ class Segment(QWidget):
             f"halo {row['halo']}, {byte_size(row['memory'])} a worker"
             for row in plan["rows"]
         ]
-        self._end(None)
-        self.notice.say(
-            f"{said['sentence']} {byte_size(memory)} a worker beside the model.",
-            details="\n".join([*lines, *plan["notes"], *plan["errors"]]),
-        )
+        sentence = f"{said['sentence']} {byte_size(memory)} a worker beside the model."
+        self._said.append((sentence, "\n".join([*lines, *plan["notes"], *plan["errors"]])))
+        self._end()
 
     def _show_done(self, said: Mapping[str, Any]) -> None:
         if "record" not in said:
-            self._end(None, keep=True)
+            self._end()
             return
         record = RunRecord.model_validate(dict(said["record"]), strict=False)
         folder, number = Path(said["folder"]), self._id
@@ -284,39 +313,58 @@ class Segment(QWidget):
                 self._growing.finish(each)
             for layer in previews(self._viewer, self):
                 self._viewer.layers.remove(layer)
-        self.table.setRowCount(len(images))
+        first = self.table.rowCount()
+        self.table.setRowCount(first + len(images))
         self.table.setVisible(True)
-        for row, image in enumerate(images):
+        for row, image in enumerate(images, start=first):
             objects = "–" if image.objects is None else f"{image.objects:,}"
             seconds = "–" if image.seconds is None else f"{image.seconds:.1f} s"
             for column, text in enumerate((f"{image.sample} · {image.set}", objects, seconds)):
                 self.table.setItem(row, column, QTableWidgetItem(printable(text)))
         self.table.resizeRowsToContents()
         failed = [image for image in images if image.status != "done"]
-        self._end(None)
         if failed:
             what = f"{counted(len(failed), 'image')} of {len(images)} could not be finished."
-            details = "\n\n".join(f"{image.sample}: {image.error}" for image in failed)
+            details = [f"{image.sample}: {image.error}" for image in failed]
             if len(images) == 1:
-                what, _, details = str(failed[0].error).partition("\n")
-            self.notice.say(what, details=details, kind="error")
+                what, *details = str(failed[0].error).splitlines()
+            self._end(AiodError(what, details=details))
             return
         warnings = list(dict.fromkeys(w for image in images for w in image.warnings))
-        self.notice.say(f"Done. Results in {_from_home(folder)}", details="\n".join(warnings))
+        self._said.append((f"Done. Results in {_from_home(folder)}", "\n".join(warnings)))
+        self._end()
 
     def _stopped(self) -> None:
         self._stopping = False
-        self._end(None)
-        self.notice.say("Stopped. Run goes on where it was.")
+        self._waiting.clear()
+        self._said[:] = [("Stopped. Run goes on where it was.", "")]
+        self._end()
 
-    def _end(self, error: BaseException | None, *, keep: bool = False) -> None:
-        """Ready for the next; `keep` leaves what the notice says."""
-        self._set_busy(busy=False)
+    def _end(self, error: BaseException | None = None) -> None:
+        """Go on with the next layer, or be ready for what is asked next."""
         if error is not None:
-            self.notice.fail(error)
-        elif not keep:
-            self.notice.clear()
+            self._problems.append(error)
+        if self._waiting:
+            self._next()
+            return
+        self._set_busy(busy=False)
+        self._say()
         self.done.emit()
+
+    def _say(self) -> None:
+        """Show the errors, else what there is to say of all layers."""
+        if len(self._problems) == 1:
+            self.notice.fail(self._problems[0])
+        elif self._problems:
+            what = f"{len(self._problems)} layers could not be finished."
+            self.notice.say(what, details="\n".join(map(str, self._problems)), kind="error")
+        elif self._said:
+            sentences, details = (
+                dict.fromkeys(filter(None, each)) for each in zip(*self._said, strict=True)
+            )
+            self.notice.say("\n".join(sentences), details="\n".join(details))
+        else:
+            self.notice.clear()
 
     # --- how it looks ---------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,27 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.fit import GRAY
 from aiod.flow.images.units import parse_pixel_size
 from aiod.napari.fields import calm
-from aiod.napari.picture import Seen, axes_of, pixel_size_of, seen_in
+from aiod.napari.picture import Seen, axes_of, joined, pixel_size_of, seen_in
+from aiod.napari.results import is_ours
 
 _FILES = "Files and folders…"
 _COLOURS = ("red", "green", "blue")
 _CHOICES = (("as the model says", None), ("yes", True), ("no", False))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Image layers of the viewer: one after the other, or as the channels of one image."""
+
+    layers: tuple[Any, ...]
+    together: bool = False
+
+    @property
+    def words(self) -> str:
+        if len(self.layers) == 1:
+            return str(self.layers[0].name)
+        how = "as channels of one image" if self.together else "one after the other"
+        return f"{len(self.layers)} selected layers, {how}"
 
 
 class SourceForm(QWidget):
@@ -45,6 +62,7 @@ class SourceForm(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
+        self._selected = set(viewer.layers.selection)
         self.layers = QComboBox()
         self.layers.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -89,28 +107,47 @@ class SourceForm(QWidget):
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered):
             event.connect(self._list_layers)
-        viewer.layers.selection.events.active.connect(self._follow)
+        viewer.layers.selection.events.changed.connect(self._follow)
         self._list_layers()
 
     @property
-    def layer(self) -> Any:
-        """The image layer that is chosen; None where files are."""
-        layer = self.layers.currentData()
-        return layer if layer is not None and layer in self._viewer.layers else None
+    def chosen(self) -> Chosen | None:
+        """The image layers that are chosen; None where files are."""
+        chosen = self.layers.currentData()
+        there = chosen is not None and all(each in self._viewer.layers for each in chosen.layers)
+        return chosen if there else None
 
     @property
-    def seen(self) -> Seen | None:
-        """What the chosen layer shows; None where files are chosen. Raises UsageError."""
-        layer = self.layer
-        if layer is None:
-            return None
-        return seen_in(layer, axes=self.axes.text().strip() or None, pixel_size=self._size())
+    def layer(self) -> Any:
+        """The first of the image layers that are chosen; None where files are."""
+        return None if self.chosen is None else self.chosen.layers[0]
+
+    @property
+    def seen(self) -> list[tuple[Any, Seen]]:
+        """What is segmented, one after the other, each with its layer; nothing where files are.
+
+        Raises UsageError.
+        """
+        chosen, axes, size = self.chosen, self.axes.text().strip() or None, self._size()
+        if chosen is None:
+            return []
+        if chosen.together:
+            return [(chosen.layers[0], joined(chosen.layers, axes=axes, pixel_size=size))]
+        return [(each, seen_in(each, axes=axes, pixel_size=size)) for each in chosen.layers]
 
     @property
     def axes_of_layer(self) -> str:
         """A letter for each axis of the chosen layer, "" where there is none."""
-        layer = self.layer
-        return "" if layer is None else (self.axes.text().strip().upper() or axes_of(layer))
+        chosen = self.chosen
+        if chosen is None:
+            return ""
+        front = "C" if chosen.together else ""
+        return self.axes.text().strip().upper() or front + axes_of(chosen.layers[0])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the layers that are chosen."""
+        return () if self.chosen is None else tuple(str(each.name) for each in self.chosen.layers)
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -119,9 +156,11 @@ class SourceForm(QWidget):
     @property
     def names_of_channels(self) -> list[str]:
         """The channels that the layer has, in words; none where it has no such axis."""
-        layer, axes = self.layer, self.axes_of_layer
-        if layer is None:
+        chosen, layer, axes = self.chosen, self.layer, self.axes_of_layer
+        if chosen is None:
             return []
+        if chosen.together:
+            return [str(each.name) for each in chosen.layers]
         if layer.rgb:
             return list(_COLOURS)
         data = layer.data[0] if layer.multiscale else layer.data
@@ -133,7 +172,7 @@ class SourceForm(QWidget):
     def options(self) -> dict[str, Any]:
         """Keywords of a request, but for the file of a layer. Raises UsageError."""
         return {
-            "inputs": self.paths if self.layer is None else (self.layer.name,),
+            "inputs": self.paths if self.chosen is None else self.names,
             "axes": self.axes.text().strip() or None,
             "pixel_size": self._size(),
             "rescale": self.rescale.currentData(),
@@ -153,15 +192,21 @@ class SourceForm(QWidget):
         if wanted:
             self._arrange(wanted)
 
-    def choose(self, layer: str | None, paths: Sequence[str] = ()) -> None:
-        """Choose a layer by its name, or files."""
-        row = self.layers.findText(layer) if layer is not None else self.layers.count() - 1
-        if row < 0:
-            raise UsageError(
-                f"The viewer has no image layer called {layer}.", hint="open the image first"
-            )
-        self.layers.setCurrentIndex(row)
-        if layer is None:
+    def choose(self, *names: str, together: bool = False, paths: Sequence[str] = ()) -> None:
+        """Choose layers by their names, or where there are none files. Raises UsageError."""
+        from napari.layers import Image
+
+        images = {each.name: each for each in self._viewer.layers if isinstance(each, Image)}
+        for name in names:
+            if name not in images:
+                raise UsageError(
+                    f"The viewer has no image layer called {name}.", hint="open the image first"
+                )
+        if len(names) > 1:
+            self._viewer.layers.selection = {images[name] for name in names}
+        wanted = Chosen(tuple(images[name] for name in names), together) if names else None
+        self._select(wanted)
+        if not names:
             self.files.setPlainText("\n".join(paths))
 
     def _size(self) -> dict[str, float] | None:
@@ -208,30 +253,51 @@ class SourceForm(QWidget):
     def _list_layers(self, _: Any = None) -> None:
         from napari.layers import Image
 
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        before = self.layers.currentData()
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        layers = [layer for layer in images if not is_ours(layer)]  # but what a look showed
+        before, had_layers = self.layers.currentData(), self.layers.count() > 1
+        several = tuple(layer for layer in layers if layer in self._viewer.layers.selection)
+        if len(several) < 2 and before is not None:  # labels that came are selected now
+            several = tuple(layer for layer in before.layers if layer in layers)
+        offered = [Chosen((layer,)) for layer in reversed(layers)]  # as the viewer lists them
+        if len(several) > 1:
+            ways = [Chosen(several), Chosen(several, together=True)]
+            offered = [*(ways[::-1] if _look_like_channels(several) else ways), *offered]
         self.layers.blockSignals(True)
         self.layers.clear()
-        for layer in reversed(layers):  # the uppermost first, as the viewer lists them
-            self.layers.addItem(layer.name, layer)
+        for each in offered:
+            self.layers.addItem(each.words, each)
+        self.layers.addItem(_FILES, None)
+        keep = before is not None or had_layers
+        self.layers.setCurrentIndex(max(0, self._row_of(before)) if keep else 0)
+        self.layers.blockSignals(False)
+        for layer in layers:
             layer.events.name.disconnect(self._list_layers)
             layer.events.name.connect(self._list_layers)
-        self.layers.addItem(_FILES, None)
-        self.layers.setCurrentIndex(max(0, self._row_of(before)) if before is not None else 0)
-        self.layers.blockSignals(False)
-        if self.layers.currentData() is not before or before is None:
+        if self.layers.currentData() != before or not had_layers:
             self._show_layer()
 
-    def _row_of(self, layer: Any) -> int:
-        """The row of a layer, -1 where it is not listed."""
+    def _row_of(self, chosen: Chosen | None) -> int:
+        """The row of an entry, -1 where it is not listed."""
         rows = range(self.layers.count())
-        return next((row for row in rows if self.layers.itemData(row) is layer), -1)
+        return next((row for row in rows if self.layers.itemData(row) == chosen), -1)
 
-    def _follow(self, event: Any) -> None:
-        """Choose the image layer that the user clicks on."""
-        row = self._row_of(event.value) if event.value is not None else -1
+    def _select(self, chosen: Chosen | None) -> None:
+        row = self._row_of(chosen)
         if row >= 0:
             self.layers.setCurrentIndex(row)
+
+    def _follow(self, _: Any = None) -> None:
+        """Choose the image layers that the user clicks on."""
+        self._list_layers()
+        selected, first = set(self._viewer.layers.selection), self.layers.itemData(0)
+        if selected == self._selected:  # napari tells of what did not change, too
+            return
+        self._selected = selected
+        if len(selected) == 1:
+            self._select(Chosen(tuple(selected)))
+        elif first is not None and len(first.layers) > 1 and set(first.layers) <= selected:
+            self._select(first)
 
     def _show_layer(self, _: Any = None) -> None:
         layer = self.layer
@@ -242,9 +308,8 @@ class SourceForm(QWidget):
             self.axes.setPlaceholderText("from the files")
             self.pixel_size.setPlaceholderText("from the files")
         else:
-            axes = axes_of(layer)
-            size = pixel_size_of(layer, axes)
-            self.axes.setPlaceholderText(axes)
+            size = pixel_size_of(layer, axes_of(layer))
+            self.axes.setPlaceholderText(self.axes_of_layer)
             shown = ", ".join(f"{axis} {size[axis]:.4g}" for axis in "ZYX" if axis in size)
             self.pixel_size.setPlaceholderText(shown or "not known")
         self._list_channels()
@@ -270,6 +335,13 @@ class SourceForm(QWidget):
             item.setCheckState(state)
             self.channels.addItem(item)
         self.channels.blockSignals(False)
+
+
+def _look_like_channels(layers: Sequence[Any]) -> bool:
+    """Whether layers came of one file and are of one size, as readers split channels."""
+    paths = {layer.source.path for layer in layers}
+    sizes = {(layer.extent.data.tobytes(), layer.rgb) for layer in layers}
+    return len(paths) == 1 and None not in paths and len(sizes) == 1
 
 
 def region_in_view(viewer: Any, layer: Any, axes: str, most: int) -> dict[str, tuple[int, int]]:
