@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from qtpy.QtWidgets import QLabel
+from superqt import QCollapsible
 from test_stitch import same_labels
 from toylab import Image, lines, pieces
 from window import labels_in, squeezed
 
 from aiod.errors import AiodError, UnknownModelError, UsageError
 from aiod.flow.record import read_record
+from aiod.napari.notice import FIELDS
 from aiod.napari.picture import picture_of
 from aiod.napari.segment import Segment
 from aiod.registry import load
@@ -150,7 +153,7 @@ def test_what_is_wrong_with_the_form_is_said_before_anything_is_done(
     segment.form.source.axes.clear()
     segment.form.place.tile.setText("many")
     segment.run()
-    assert segment.notice.text.startswith("--tile many is no size.")
+    assert segment.notice.text.startswith('"Tile (px)" many is no size.')
     segment.form.place.tile.clear()
     viewer.layers.clear()
     segment.run()
@@ -440,6 +443,12 @@ def test_channels_come_back_in_their_order(segment: Segment, viewer: Any, tmp_pa
     assert source.options["channels"] == ()
     segment.form.load_project(tmp_path / "a.yaml")
     assert source.options["channels"] == ("3", "1")
+
+
+def test_sentences_name_the_fields_of_the_form(segment: Segment) -> None:
+    labels = {label.text().rstrip(":") for label in segment.findChildren(QLabel)}
+    labels |= {fold.toggleButton().text() for fold in segment.findChildren(QCollapsible)}
+    assert {name.partition(":")[0] for name in FIELDS.values()} <= labels
 
 
 def test_a_layer_out_of_view_is_a_sentence(segment: Segment, viewer: Any) -> None:

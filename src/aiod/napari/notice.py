@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
 
 from aiod.errors import AiodError
+
+FIELDS = {
+    "-o": "Results in",
+    "--out": "Results in",
+    "--axes": "Axes",
+    "--pixel-size": "Pixel size (µm)",
+    "--channel": "Channels",
+    "--rescale": "Rescale",
+    "--no-rescale": "Rescale: no",
+    "--link-z": "Link planes",
+    "--pre": "Before the model",
+    "--post": "After the model",
+    "--param": "Parameters",
+    "--device": "Device",
+    "--workers": "Workers",
+    "--profile": "Profile",
+    "--tile": "Tile (px)",
+    "--halo": "Halo (px)",
+    "--export": "Also as",
+    "--task": "Task",
+}
+"""Options of a terminal -> what they are called in the form."""
+_OPTION = re.compile(r"`?(?<![\w-])(-o|--[a-z]+(?:-[a-z]+)*)(?![\w-])`?")
 
 _COLOURS = {"news": "", "warning": "color: #d9a400", "error": "color: #e05050"}
 
@@ -59,13 +83,28 @@ class Notice(QWidget):
         """Show an error: a user's in its own words, one of ours with its traceback in the fold."""
         if isinstance(error, AiodError):
             hint = f" {error.hint[0].upper()}{error.hint[1:]}." if error.hint else ""
-            self.say(error.what + hint, details="\n".join(error.details), kind="error")
+            details = in_a_window("\n".join(error.details))
+            self.say(in_a_window(error.what + hint), details=details, kind="error")
         else:
             self.say(
                 f"This is a defect of aiod: {type(error).__name__}. Please report it.",
                 details="".join(traceback.format_exception(error)),
                 kind="error",
             )
+
+
+def in_a_window(sentence: str) -> str:
+    """A sentence that names options of a terminal, with the fields of the form in their place.
+
+    >>> in_a_window("name the axes in their order: --axes ZYX, or choose another folder with -o")
+    'name the axes in their order: "Axes" ZYX, or choose another folder with "Results in"'
+    """
+
+    def field(option: re.Match[str]) -> str:
+        name = FIELDS.get(option[1])
+        return option[0] if name is None else f'"{name}"'
+
+    return _OPTION.sub(field, sentence)
 
 
 def _label() -> QLabel:

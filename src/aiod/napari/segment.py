@@ -37,7 +37,7 @@ from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request
 from aiod.napari.background import in_background
 from aiod.napari.form import RunForm, buttons, of_picture
-from aiod.napari.notice import Notice
+from aiod.napari.notice import Notice, in_a_window
 from aiod.napari.picture import Seen, picture_of
 from aiod.napari.results import (
     Frame,
@@ -228,7 +228,7 @@ class Segment(QWidget):
             case "step":
                 self._show_step(said)
             case "note":
-                self.notice.say(said["text"], kind="warning")
+                self.notice.say(in_a_window(said["text"]), kind="warning")
             case "tile":
                 self._growing.add(message)
             case "prepared":
@@ -331,7 +331,9 @@ class Segment(QWidget):
             self._end(AiodError(what, details=details))
             return
         warnings = list(dict.fromkeys(w for image in images for w in image.warnings))
-        self._said.append((f"Done. Results in {_from_home(folder)}", "\n".join(warnings)))
+        self._said.append(
+            (f"Done. Results in {_from_home(folder)}", in_a_window("\n".join(warnings)))
+        )
         self._end()
 
     def _stopped(self) -> None:
@@ -357,12 +359,14 @@ class Segment(QWidget):
             self.notice.fail(self._problems[0])
         elif self._problems:
             what = f"{len(self._problems)} layers could not be finished."
-            self.notice.say(what, details="\n".join(map(str, self._problems)), kind="error")
+            details = in_a_window("\n".join(map(str, self._problems)))
+            self.notice.say(what, details=details, kind="error")
         elif self._said:
-            sentences, details = (
-                dict.fromkeys(filter(None, each)) for each in zip(*self._said, strict=True)
+            sentences, rest = (
+                "\n".join(dict.fromkeys(filter(None, each)))
+                for each in zip(*self._said, strict=True)
             )
-            self.notice.say("\n".join(sentences), details="\n".join(details))
+            self.notice.say(sentences, details=rest)
         else:
             self.notice.clear()
 
