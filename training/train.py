@@ -21,7 +21,7 @@ from patches import PERCENTILES, Example, batch, example, usual_diameter
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 SEED = 20
-STEPS = 5800
+STEPS = 4400
 BATCH = 4
 SIDE = 128
 DRAWN = 400
