@@ -346,6 +346,7 @@ def _boundary(answer: Array, output: Mapping[str, Any], settings: Settings) -> A
 def _distance(answer: Array, output: Mapping[str, Any], settings: Settings) -> Array:
     """Basins of the distance in the foreground, one for each summit that stands out by `split`."""
     foreground = _large(answer[output["foreground"]] > settings.threshold, settings)
+    foreground = _without_holes(foreground, settings)
     distance = ndimage.gaussian_filter(
         np.where(foreground, answer[output["distance"]], 0), 1.0, truncate=3.0
     )
@@ -404,6 +405,13 @@ def _large(mask: Array, settings: Settings) -> Array:
     keep[0] = False
     kept: Array = keep[pieces]
     return kept
+
+
+def _without_holes(mask: Array, settings: Settings) -> Array:
+    """A mask without holes that are smaller than the smallest object."""
+    holes = ndimage.binary_fill_holes(mask) & ~mask
+    filled: Array = mask | (holes & ~_large(holes, settings))
+    return filled
 
 
 def _large_only(labels: Array, settings: Settings) -> Array:
