@@ -15,8 +15,10 @@ from toylab import save
 
 from aiod.errors import UsageError
 from aiod.flow.images.image import open_image
+from aiod.flow.request import Request
 from aiod.flow.source import Box
-from aiod.napari.picture import axes_of, picture_of, pixel_size_of, seen_in
+from aiod.napari.form import of_picture
+from aiod.napari.picture import axes_of, joined, picture_of, pixel_size_of, seen_in
 
 RANDOM = np.random.default_rng(0)
 
@@ -130,9 +132,53 @@ def test_axes_in_another_order_are_turned(tmp_path: Path) -> None:
 
 
 def test_what_no_image_file_holds_is_a_sentence(tmp_path: Path) -> None:
-    layer = Image(np.zeros((5, 6), np.int64), name="sums")
+    layer = Image(np.full((5, 6), 1 << 40, np.int64), name="sums")
     with pytest.raises(UsageError, match="sums holds 64-bit integers"):
         picture_of(seen_in(layer), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "dtype"),
+    [((0, 65_535), "uint16"), ((-7, 9), "int16"), ((0, 70_000), "uint32"), ((-1, 70_000), "int32")],
+)
+def test_small_numbers_of_64_bits_are_kept_in_fewer(
+    tmp_path: Path, numbers: tuple[int, int], dtype: str
+) -> None:
+    pixels = np.resize(np.array(numbers, np.int64), (5, 6))
+    path = picture_of(seen_in(Image(pixels)), tmp_path).path
+    assert open_image(path).source.dtype == dtype
+    np.testing.assert_array_equal(pixels_of(path), pixels)
+
+
+def test_channels_of_one_file_that_were_split_are_that_file(
+    film: tuple[Path, Any], tmp_path: Path
+) -> None:
+    path, pixels = film
+    layers = [opened(path, pixels[:, n], axis_labels=tuple("tzyx"), name=f"c{n}") for n in (1, 0)]
+    seen = joined(layers)
+    assert (seen.axes, seen.shape) == ("CTZYX", (2, 3, 4, 90, 70))
+    picture = picture_of(seen, tmp_path / "copies")
+    assert (picture.path, picture.channels) == (path, ("2", "1"))
+    asked = of_picture(Request(inputs=("c1",), channels=("2",)), picture)
+    assert asked.channels == ("1",)
+
+
+def test_layers_that_are_channels_are_copied_in_their_order(
+    film: tuple[Path, Any], tmp_path: Path
+) -> None:
+    path, pixels = film
+    other = RANDOM.integers(0, 200, pixels[:, 0].shape).astype(np.uint8)
+    layers = [Image(other, name="a"), opened(path, pixels[:, 0], axis_labels=tuple("tzyx"))]
+    layers[0].axis_labels = tuple("tzyx")
+    first = picture_of(joined(layers), tmp_path)
+    source = open_image(first.path).source
+    assert sorted(source.axes) == sorted("TCZYX")
+    found = source.read(Box.whole(source.shape))
+    expected = np.stack([other, pixels[:, 0]])
+    order = ["CTZYX".index(axis) for axis in source.axes]
+    np.testing.assert_array_equal(found, expected.transpose(order))
+    other[0, 0, 0, 0] += 1  # changed in place: another image
+    assert picture_of(joined(layers), tmp_path).path != first.path
 
 
 @pytest.mark.parametrize("axes", ["Y", "YXZ", "QYX", "YYX", "TZYX"])

@@ -63,7 +63,7 @@ def test_each_layer_has_its_own_look_and_another_takes_its_place(
 def test_one_layer_that_fails_leaves_the_other_done(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
 ) -> None:
-    odd = viewer.add_image(np.ones((40, 50), np.int64), name="odd")
+    odd = viewer.add_image(np.full((40, 50), 1 << 40, np.int64), name="odd")
     viewer.layers.selection = {viewer.layers["cells"], odd}
     segment.run()
     wait()

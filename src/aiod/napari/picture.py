@@ -323,8 +323,22 @@ def _storable(seen: Seen) -> np.dtype[Any]:
     if dtype.kind == "f" and dtype.itemsize != 4:
         return np.dtype(np.float32)
     if dtype.kind in "iu" and dtype.itemsize == 8:
-        raise UsageError(
-            f"{seen.name} holds 64-bit integers, which no image file holds.",
-            hint="convert the layer's data type (right click on the layer)",
-        )
+        smallest = _smallest_for(seen.data)
+        if smallest is None:
+            raise UsageError(
+                f"{seen.name} holds 64-bit integers, which no image file holds.",
+                hint="convert the layer's data type (right click on the layer)",
+            )
+        return smallest
     return dtype
+
+
+def _smallest_for(data: Any) -> np.dtype[Any] | None:
+    """The smallest type of integer for numbers in memory, of 16 bits or 32; else None."""
+    if not isinstance(data, np.ndarray) or not data.size:
+        return None
+    low, high = int(data.min()), int(data.max())
+    for dtype in (np.uint16, np.int16, np.uint32, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    return None
