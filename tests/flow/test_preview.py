@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.morphology import disk
 from test_stitch import same_labels
 from toylab import Image, blobs, labels_of, lines, save
 
@@ -104,6 +106,27 @@ def test_of_films_and_stacks_one_plane_can_be_looked_at(
     (seen,) = look(model, path, {axes[0]: (3, 4), "X": (10, 60)}, tile=tile, params=HIGH)
     assert dict(zip(seen.axes, seen.labels.shape, strict=True))[axes[0]] == 1
     assert same_labels(np.squeeze(seen.labels), whole[3, :, 10:60])
+
+
+def test_what_the_model_sees_after_the_steps_comes_along(
+    look: Callable[..., list[Preview]], tmp_path: Path
+) -> None:
+    film = blobs((3, 90, 80))
+    path = save(tmp_path / "film.ome.tif", film, "TYX")
+    region = {"T": (1, 2), "Y": (20, 61), "X": (10, 50)}
+    (plain,) = look("plane", path, region, params=HIGH)
+    assert plain.prepared is None
+    (seen,) = look("plane", path, region, params=HIGH, before=("median:radius=2",))
+    assert seen.prepared is not None
+    assert seen.prepared.start == {"T": 1, "Z": 0, "Y": 20, "X": 10}
+    whole = ndimage.median_filter(film[1], footprint=disk(2))
+    np.testing.assert_array_equal(np.squeeze(seen.prepared.pixels), whole[20:61, 10:50])
+    (seen,) = look("plane", path, region, params=HIGH, before=("downsample:factor=2",))
+    assert seen.prepared is not None
+    halves = film[1].reshape(45, 2, 40, 2).mean((1, 3))
+    np.testing.assert_allclose(np.squeeze(seen.prepared.pixels), halves[10:31, 5:25], atol=1)
+    assert seen.prepared.step == {"T": 1, "Z": 1, "Y": 2, "X": 2}
+    assert seen.prepared.start == {"T": 1, "Z": 0, "Y": 20, "X": 10}
 
 
 def test_several_sets_of_steps_are_looked_at_together(
