@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.layers import Image as ImageLayer
+from napari.layers._source import layer_source
 from scipy import ndimage
 from test_stitch import same_labels
-from toylab import Image, blobs, pieces
+from toylab import Image, blobs, pieces, save
 from window import labels_in, squeezed
 
 from aiod.flow.record import read_record
@@ -69,7 +70,10 @@ def test_one_layer_that_fails_leaves_the_other_done(
     wait()
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
-    assert segment.notice.text.startswith("odd holds 64-bit integers")
+    assert segment.notice.text.startswith(
+        "1 layer could not be finished. odd: odd holds 64-bit integers, which no image file holds."
+    )
+    assert "Done. Results in" in segment.notice.details
 
 
 def test_cancel_ends_the_layers_that_wait_too(
@@ -179,3 +183,94 @@ def test_what_the_model_sees_after_the_steps_is_shown(
     segment.run()
     wait()
     assert not [each for each in viewer.layers if "after the steps" in each.name]
+
+
+def test_a_choice_stays_whatever_the_order_of_the_layers(
+    segment: Segment, viewer: Any, more: Image, tmp_path: Path
+) -> None:
+    source = segment.form.source
+    source.choose("more", "cells", together=True)
+    assert source.names_of_channels == ["more", "cells"]
+    segment.form.save_project(tmp_path / "a.yaml")
+    viewer.layers.selection.add(viewer.add_labels(np.zeros((5, 5), np.uint8), name="drawn"))
+    viewer.layers.selection = {viewer.layers[name] for name in ("cells", "more", "drawn")}
+    viewer.layers.move(0, 2)
+    assert source.names_of_channels == ["more", "cells"]
+    viewer.layers.selection.active = viewer.layers["cells"]
+    segment.form.load_project(tmp_path / "a.yaml")
+    assert source.names_of_channels == ["more", "cells"]
+    viewer.layers.remove("cells")
+    assert source.names == ("more",)
+
+
+def test_channels_are_chosen_only_where_all_layers_have_them(
+    segment: Segment, viewer: Any, cells: Image
+) -> None:
+    stack = viewer.add_image(np.stack([cells] * 3), name="stack", axis_labels=("c", "y", "x"))
+    viewer.layers.selection = {viewer.layers["cells"], stack}
+    source = segment.form.source
+    assert source.names_of_channels == []
+    assert source.options["channels"] == ()
+    viewer.layers.selection.active = stack
+    assert len(source.names_of_channels) == 3
+
+
+def test_layers_called_alike_get_folders_of_their_own(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
+) -> None:
+    viewer.layers.clear()
+    images = []
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        images.append(blobs((70, 60), seed=number))
+        path = save(tmp_path / str(number) / "plate.ome.tif", images[-1], "YX")
+        with layer_source(path=str(path)):
+            layer = ImageLayer(images[-1], name="plate")
+        viewer.add_layer(layer)
+    viewer.layers.selection = set(viewer.layers)
+    segment.run()
+    wait()
+    assert segment.notice.text.startswith("Done."), segment.notice.details
+    for layer, image in zip(labels_in(viewer).values(), images, strict=True):
+        assert same_labels(squeezed(layer), pieces(image, 150))
+
+
+def test_layers_that_lie_elsewhere_are_no_channels_of_one_image(
+    segment: Segment, viewer: Any, cells: Image
+) -> None:
+    viewer.add_image(cells.copy(), name="moved", translate=(5, 0))
+    segment.form.source.choose("cells", "moved", together=True)
+    segment.run()
+    assert "they lie elsewhere" in segment.notice.text
+
+
+def test_what_the_model_sees_of_a_film_of_channels_lies_on_it(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    viewer.layers.clear()
+    film = np.stack([np.stack([cells + n, cells // 2 + n]) for n in range(4)])  # T, C
+    for channel in (0, 1):
+        viewer.add_image(film[:, channel], name=f"c{channel}", axis_labels=("t", "y", "x"))
+    segment.form.source.choose("c0", "c1", together=True)
+    segment.form.choice.choose("toy/colour")
+    segment.form.before.add("mean").knobs["radius"].value = 1
+    viewer.dims.set_current_step(0, 2)
+    segment.preview()
+    wait()
+    (shown,) = (each for each in viewer.layers if "after the steps" in each.name)
+    assert shown.data.shape[:2] == (2, 1)  # channels in front, then the time point that is shown
+    assert shown.translate[1] == 2
+    assert not shown.rgb
+
+
+def test_a_form_that_was_saved_with_one_layer_is_still_read(
+    segment: Segment, viewer: Any, tmp_path: Path
+) -> None:
+    segment.form.save_project(tmp_path / "a.yaml")
+    text = (tmp_path / "a.yaml").read_text()
+    old = text.replace("layers:\n- cells\nas channels: false", "layer: cells")
+    assert old != text
+    (tmp_path / "a.yaml").write_text(old)
+    segment.form.source.choose()
+    segment.form.load_project(tmp_path / "a.yaml")
+    assert segment.form.source.names == ("cells",)

@@ -176,7 +176,7 @@ class RunForm(QWidget):
 def of_picture(request: Request, picture: Picture) -> Request:
     """A request of a layer as one of the file that holds it, which says its axes and pixel size."""
     channels = picture.channels or request.channels
-    if picture.channels and request.channels:  # a choice among layers that are channels of the file
+    if len(picture.channels) > 1 and request.channels:  # of layers that are the file's channels
         channels = tuple(picture.channels[int(number) - 1] for number in request.channels)
     return replace(
         request,

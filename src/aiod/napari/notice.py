@@ -31,7 +31,8 @@ FIELDS = {
     "--task": "Task",
 }
 """Options of a terminal -> what they are called in the form."""
-_OPTION = re.compile(r"`?(?<![\w-])(-o|--[a-z]+(?:-[a-z]+)*)(?![\w-])`?")
+_QUOTED = re.compile(r"(`[^`]*`)")
+_OPTION = re.compile(r"(?<![\w/-])(-o|--[a-z]+(?:-[a-z]+)*)(?![\w/-])")
 
 _COLOURS = {"news": "", "warning": "color: #d9a400", "error": "color: #e05050"}
 
@@ -82,9 +83,8 @@ class Notice(QWidget):
     def fail(self, error: BaseException) -> None:
         """Show an error: a user's in its own words, one of ours with its traceback in the fold."""
         if isinstance(error, AiodError):
-            hint = f" {error.hint[0].upper()}{error.hint[1:]}." if error.hint else ""
             details = in_a_window("\n".join(error.details))
-            self.say(in_a_window(error.what + hint), details=details, kind="error")
+            self.say(in_a_window(sentence_of(error)), details=details, kind="error")
         else:
             self.say(
                 f"This is a defect of aiod: {type(error).__name__}. Please report it.",
@@ -93,18 +93,31 @@ class Notice(QWidget):
             )
 
 
+def sentence_of(error: AiodError) -> str:
+    """What is wrong and what to do, in one line."""
+    hint = f" {error.hint[0].upper()}{error.hint[1:]}." if error.hint else ""
+    return error.what + hint
+
+
 def in_a_window(sentence: str) -> str:
     """A sentence that names options of a terminal, with the fields of the form in their place.
 
     >>> in_a_window("name the axes in their order: --axes ZYX, or choose another folder with -o")
     'name the axes in their order: "Axes" ZYX, or choose another folder with "Results in"'
+    >>> in_a_window("`aiod list --task nuclei` shows them; `--device cpu` works")
+    '`aiod list --task nuclei` shows them; "Device" cpu works'
     """
 
     def field(option: re.Match[str]) -> str:
         name = FIELDS.get(option[1])
         return option[0] if name is None else f'"{name}"'
 
-    return _OPTION.sub(field, sentence)
+    parts = _QUOTED.split(sentence)
+    for number, part in enumerate(parts):
+        if not part.startswith("`aiod"):
+            found = _OPTION.sub(field, part)
+            parts[number] = found.strip("`") if found != part else part
+    return "".join(parts)
 
 
 def _label() -> QLabel:

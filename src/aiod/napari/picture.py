@@ -113,6 +113,16 @@ def joined(layers: Sequence[Any], *, axes: str | None = None, pixel_size: Any = 
                 f"{first.axes} {_by(first.shape)} and {part.axes} {_by(part.shape)}.",
                 hint="choose them one after the other",
             )
+    for layer in layers[1:]:
+        if not all(
+            np.allclose(getattr(layer, how), getattr(layers[0], how))
+            for how in ("scale", "translate")
+        ):
+            raise UsageError(
+                f"{layers[0].name} and {layer.name} cannot be channels of one image: they lie "
+                "elsewhere or have pixels of another size.",
+                hint="choose them one after the other",
+            )
     name = "_".join(part.name for part in parts)
     data = _Channels([part.data for part in parts])
     return Seen(
@@ -317,6 +327,8 @@ def _mark(seen: Seen) -> str:
 
 def _storable(seen: Seen) -> np.dtype[Any]:
     """The type in which pixels are written: that of the layer where a TIFF can hold it."""
+    if seen.parts:
+        return np.result_type(*map(_storable, seen.parts))
     dtype: np.dtype[Any] = np.dtype(seen.data.dtype)
     if dtype.kind == "b":
         return np.dtype(np.uint8)

@@ -44,7 +44,8 @@ def load_project(path: Path) -> tuple[Request, list[str], bool]:
         raise UsageError(
             f"{path} is no project of aiod.", hint="choose a file that was saved by this plugin"
         )
-    layers = document.get("layers") or []
+    layers = document.get("layers", document.get("layer")) or []
+    layers = [layers] if isinstance(layers, str) else layers  # as one layer was saved before
     if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
         raise UsageError(f"The project {path} cannot be used: its layers are no list of names.")
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ class Growing:
         step = {a: 1 / said["factors"].get(a, 1.0) for a in axes}
         step |= {a: thin * step.get(a, 1.0) for a in "YX"}
         name = f"{said['set']} (arriving)"
-        about = {"arriving": said["set"], "asker": id(self._asker), "axes": kept}
+        about = {"arriving": said["set"], "of": self._frame.layer, "axes": kept}
+        about["asker"] = id(self._asker)
         # What a run left that was stopped goes on.
         left = [layer for layer in self._viewer.layers if _about(layer) == about]
         place = self._frame.place(kept, step=step)
@@ -159,10 +161,15 @@ def show_prepared(viewer: Any, frame: Frame, message: Message, asker: object) ->
     said, pixels = message.said, message.pixels
     assert pixels is not None
     pixels, kept = frame.fitted(pixels, said["axes"])
+    # As the layer has its axes; those that it lacks, as channels of several, in front.
+    order = [a for a in kept if a not in frame.axes] + [a for a in frame.axes if a in kept]
+    pixels, kept = pixels.transpose([kept.index(a) for a in order]), "".join(order)
     about = {"preview": said["set"], "of": frame.layer, "asker": id(asker), "prepared": True}
     shown = Shown(f"{said['set']} (after the steps)", pixels, kept, about)
     place = frame.place(kept, start=said["start"], step=said["step"])
-    layer = _put(viewer, shown, place, _last(viewer, about), add=viewer.add_image)
+    layer = _put(
+        viewer, shown, place, _last(viewer, about), add=partial(viewer.add_image, rgb=False)
+    )
     layer.reset_contrast_limits()
     return layer
 
@@ -209,7 +216,7 @@ def labels_of_run(folder: Path, images: Sequence[ImageRecord], frame: Frame) -> 
         small = int(np.prod(source.shape)) <= _MOST_IN_MEMORY
         data = source.read(Box.whole(source.shape)) if small else lazy(source)
         data, kept = frame.fitted(data, source.axes)
-        about = {"set": image.set, "objects": image.objects, "run": str(folder)}
+        about = {"set": image.set, "of": frame.layer, "objects": image.objects, "run": str(folder)}
         found.append(Shown(image.set, data, kept, about))
     return found
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import shlex
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,11 @@ from aiod.flow.hosted import Hosted
 from aiod.flow.protocol import Message, request_to_json
 from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request
+from aiod.flow.run import OUT
 from aiod.napari.background import in_background
 from aiod.napari.form import RunForm, buttons, of_picture
-from aiod.napari.notice import Notice, in_a_window
-from aiod.napari.picture import Seen, picture_of
+from aiod.napari.notice import Notice, in_a_window, sentence_of
+from aiod.napari.picture import Picture, Seen, picture_of
 from aiod.napari.results import (
     Frame,
     Growing,
@@ -98,7 +100,9 @@ class Segment(QWidget):
         self._growing = Growing(napari_viewer, None, self)
         self._begun: dict[str, tuple[float, int]] = {}
         self._said: list[tuple[str, str]] = []
-        self._problems: list[BaseException] = []
+        self._problems: list[tuple[str, BaseException]] = []
+        self._several = False
+        self._stems: set[str] = set()
         self._docked = False
         self.form = RunForm(napari_viewer)
         self.notice = Notice()
@@ -127,6 +131,7 @@ class Segment(QWidget):
 
     def cancel(self) -> None:
         """Stop what is under way; what is finished is kept."""
+        self._waiting.clear()
         if self._busy and self._sent:
             self._hosted.stop()
             self._stopping = True
@@ -179,7 +184,10 @@ class Segment(QWidget):
         self._waiting = deque(asked or [_Asked(do, request)])
         self._said.clear()
         self._problems.clear()
-        self.table.setRowCount(0)
+        self._stems.clear()
+        self._several = len(asked) > 1
+        if do == "run":
+            self.table.setRowCount(0)
         self._set_busy(busy=True)
         self._next()
 
@@ -205,10 +213,24 @@ class Segment(QWidget):
         self.progress.setFormat(f"reading {printable(asked.seen.name)}…")
         in_background(
             partial(picture_of, asked.seen, Path.home() / _COPIES),
-            lambda picture: self._send(number, asked, of_picture(asked.request, picture)),
+            lambda picture: self._send(number, asked, self._apart(asked, picture)),
             lambda error: self._end(error) if number == self._id else None,
             asker=self,
         )
+
+    def _apart(self, asked: _Asked, picture: Picture) -> Request:
+        """The request of a layer; with others it needs a folder of its own where they would clash.
+
+        That is where files are called alike, or where the settings name other channels.
+        """
+        request = of_picture(asked.request, picture)
+        stem = picture.path.stem
+        clash = stem in self._stems or request.out is not None
+        self._stems.add(stem)
+        if not (self._several and clash and asked.seen):
+            return request
+        own = "".join(c if c.isalnum() or c in "-_" else "_" for c in asked.seen.name)
+        return replace(request, out=(request.out or Path.home() / OUT) / own)
 
     def _send(self, number: int, asked: _Asked, request: Request) -> None:
         """Ask for what the form said when the button was pressed, unless it was cancelled since."""
@@ -303,7 +325,7 @@ class Segment(QWidget):
         in_background(
             partial(labels_of_run, folder, images, self._frame),
             lambda shown: self._finish(images, folder, shown) if number == self._id else None,
-            self._end,
+            lambda error: self._end(error) if number == self._id else None,
             asker=self,
         )
 
@@ -345,7 +367,7 @@ class Segment(QWidget):
     def _end(self, error: BaseException | None = None) -> None:
         """Go on with the next layer, or be ready for what is asked next."""
         if error is not None:
-            self._problems.append(error)
+            self._problems.append((self._frame.layer if self._frame else "", error))
         if self._waiting:
             self._next()
             return
@@ -355,12 +377,17 @@ class Segment(QWidget):
 
     def _say(self) -> None:
         """Show the errors, else what there is to say of all layers."""
-        if len(self._problems) == 1:
-            self.notice.fail(self._problems[0])
+        if self._problems and not self._several:
+            self.notice.fail(self._problems[0][1])
         elif self._problems:
-            what = f"{len(self._problems)} layers could not be finished."
-            details = in_a_window("\n".join(map(str, self._problems)))
-            self.notice.say(what, details=details, kind="error")
+            layers = counted(len(self._problems), "layer")
+            told = [f"{name}: {_words_of(error)}" for name, error in self._problems]
+            details = in_a_window("\n".join([*told[1:], *(said for said, _ in self._said)]))
+            self.notice.say(
+                in_a_window(f"{layers} could not be finished. {told[0]}"),
+                details=details,
+                kind="error",
+            )
         elif self._said:
             sentences, rest = (
                 "\n".join(dict.fromkeys(filter(None, each)))
@@ -460,6 +487,12 @@ class Segment(QWidget):
 def _close(hosted: Hosted, _: Any = None) -> None:
     """End the process beside the window, which need not wait for it."""
     threading.Thread(target=hosted.close).start()
+
+
+def _words_of(error: BaseException) -> str:
+    if isinstance(error, AiodError):
+        return "\n".join((sentence_of(error), *error.details))
+    return "".join(traceback.format_exception(error))
 
 
 def _error_of(said: Mapping[str, Any]) -> BaseException:

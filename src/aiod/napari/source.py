@@ -142,7 +142,11 @@ class SourceForm(QWidget):
         if chosen is None:
             return ""
         front = "C" if chosen.together else ""
-        return self.axes.text().strip().upper() or front + axes_of(chosen.layers[0])
+        return self._typed or front + axes_of(chosen.layers[0])
+
+    @property
+    def _typed(self) -> str:
+        return str(self.axes.text()).strip().upper()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,18 +159,17 @@ class SourceForm(QWidget):
 
     @property
     def names_of_channels(self) -> list[str]:
-        """The channels that the layer has, in words; none where it has no such axis."""
-        chosen, layer, axes = self.chosen, self.layer, self.axes_of_layer
+        """The channels that the layer has, in words; none where it has no such axis.
+
+        Of several layers, one after the other, those that all of them have.
+        """
+        chosen = self.chosen
         if chosen is None:
             return []
         if chosen.together:
             return [str(each.name) for each in chosen.layers]
-        if layer.rgb:
-            return list(_COLOURS)
-        data = layer.data[0] if layer.multiscale else layer.data
-        if "C" not in axes or len(axes) != data.ndim:
-            return []
-        return [f"channel {n + 1}" for n in range(int(data.shape[axes.index("C")]))]
+        names = [_names_of_channels(each, self._typed or axes_of(each)) for each in chosen.layers]
+        return names[0] if all(each == names[0] for each in names) else []
 
     @property
     def options(self) -> dict[str, Any]:
@@ -205,6 +208,8 @@ class SourceForm(QWidget):
         if len(names) > 1:
             self._viewer.layers.selection = {images[name] for name in names}
         wanted = Chosen(tuple(images[name] for name in names), together) if names else None
+        if wanted is not None and self._row_of(wanted) < 0:  # in another order than the viewer's
+            self.layers.insertItem(0, wanted.words, wanted)
         self._select(wanted)
         if not names:
             self.files.setPlainText("\n".join(paths))
@@ -257,7 +262,8 @@ class SourceForm(QWidget):
         layers = [layer for layer in images if not is_ours(layer)]  # but what a look showed
         before, had_layers = self.layers.currentData(), self.layers.count() > 1
         several = tuple(layer for layer in layers if layer in self._viewer.layers.selection)
-        if len(several) < 2 and before is not None:  # labels that came are selected now
+        if before is not None and (len(several) < 2 or set(several) == set(before.layers)):
+            # Labels that came are selected now, or the viewer's order is another one.
             several = tuple(layer for layer in before.layers if layer in layers)
         offered = [Chosen((layer,)) for layer in reversed(layers)]  # as the viewer lists them
         if len(several) > 1:
@@ -269,7 +275,9 @@ class SourceForm(QWidget):
             self.layers.addItem(each.words, each)
         self.layers.addItem(_FILES, None)
         keep = before is not None or had_layers
-        self.layers.setCurrentIndex(max(0, self._row_of(before)) if keep else 0)
+        left = [] if before is None else [Chosen((one,)) for one in before.layers]
+        rows = [row for row in map(self._row_of, (before, *left)) if row >= 0]
+        self.layers.setCurrentIndex(rows[0] if keep and rows else 0)
         self.layers.blockSignals(False)
         for layer in layers:
             layer.events.name.disconnect(self._list_layers)
@@ -291,13 +299,15 @@ class SourceForm(QWidget):
         """Choose the image layers that the user clicks on."""
         self._list_layers()
         selected, first = set(self._viewer.layers.selection), self.layers.itemData(0)
+        chosen = self.layers.currentData()
         if selected == self._selected:  # napari tells of what did not change, too
             return
         self._selected = selected
         if len(selected) == 1:
             self._select(Chosen(tuple(selected)))
         elif first is not None and len(first.layers) > 1 and set(first.layers) <= selected:
-            self._select(first)
+            already = chosen is not None and set(chosen.layers) == set(first.layers)
+            self._select(chosen if already else first)
 
     def _show_layer(self, _: Any = None) -> None:
         layer = self.layer
@@ -335,6 +345,15 @@ class SourceForm(QWidget):
             item.setCheckState(state)
             self.channels.addItem(item)
         self.channels.blockSignals(False)
+
+
+def _names_of_channels(layer: Any, axes: str) -> list[str]:
+    if layer.rgb:
+        return list(_COLOURS)
+    data = layer.data[0] if layer.multiscale else layer.data
+    if "C" not in axes or len(axes) != data.ndim:
+        return []
+    return [f"channel {n + 1}" for n in range(int(data.shape[axes.index("C")]))]
 
 
 def _look_like_channels(layers: Sequence[Any]) -> bool:
