@@ -100,6 +100,20 @@ class Terminal:
         """Press one key, such as Ctrl-D."""
         os.write(self.screen, key)
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C as a person would, again where nothing comes of it.
+
+        Python misses one that comes between its prompt and its waiting for a key: readline's
+        `select` then sleeps with the signal already noted.
+        """
+        for _ in range(10):
+            self.press(b"\x03")
+            until = time.monotonic() + 3
+            while self._read(max(0.0, until - time.monotonic())):
+                pass
+            if self.process.poll() is not None:
+                return
+
     def finish(self, seconds: float = 30) -> int:
         """Read to the end; the exit code."""
         until = time.monotonic() + seconds

@@ -248,7 +248,7 @@ def test_colours_are_for_terminals_only() -> None:
 def test_ctrl_c_stops_without_a_traceback(tmp_path: Path) -> None:
     with Terminal("new", "family", "--to", tmp_path / "lab") as terminal:
         terminal.wait_for("Name of the family")
-        terminal.press(b"\x03")
+        terminal.interrupt()
         assert terminal.finish() != 0
     assert "Traceback" not in terminal.seen
     assert not (tmp_path / "lab").exists()
