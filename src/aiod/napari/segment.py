@@ -41,6 +41,7 @@ from aiod.napari.background import in_background
 from aiod.napari.form import RunForm, buttons, of_picture
 from aiod.napari.notice import Notice, in_a_window, sentence_of
 from aiod.napari.picture import Picture, Seen, picture_of
+from aiod.napari.region import region_in_view
 from aiod.napari.results import (
     Frame,
     Growing,
@@ -50,7 +51,6 @@ from aiod.napari.results import (
     show_prepared,
     show_preview,
 )
-from aiod.napari.source import region_in_view
 from aiod.words import byte_size, counted, printable
 
 _PATIENCE = 2500
