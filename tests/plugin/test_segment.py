@@ -181,7 +181,7 @@ def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
     segment.form.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
     segment.run()
     wait(lambda: len(lines(calls)) > 1)
-    pid = segment._hosted.pid
+    pid = segment.pid
     assert pid is not None
     psutil.Process(pid).kill()
     wait()
@@ -200,7 +200,7 @@ def test_closing_the_viewer_or_the_dock_in_the_middle_leaves_no_process(
     segment.form.parameters.give({"seconds": 1.0, "calls": str(calls)})
     segment.run()
     wait(lambda: len(lines(calls)) > 0)
-    pid = segment._hosted.pid
+    pid = segment.pid
     assert pid is not None
     host = psutil.Process(pid)
     family = [host, *host.children(recursive=True)]

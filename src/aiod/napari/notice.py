@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
 
 from aiod.errors import AiodError
+from aiod.words import counted
 
 FIELDS = {
     "-o": "Results in",
@@ -91,6 +92,58 @@ class Notice(QWidget):
                 details="".join(traceback.format_exception(error)),
                 kind="error",
             )
+
+
+class Report:
+    """What came of one layer or several, in a notice: errors, else what there is to say."""
+
+    def __init__(self, notice: Notice) -> None:
+        self._notice = notice
+        self._said: list[tuple[str, str]] = []
+        self._problems: list[tuple[str, BaseException]] = []
+
+    def begin(self) -> None:
+        """Nothing is known yet."""
+        self._notice.clear()
+        self._said.clear()
+        self._problems.clear()
+
+    def add(self, sentence: str, details: str = "") -> None:
+        """Something is done."""
+        self._said.append((sentence, details))
+
+    def only(self, sentence: str) -> None:
+        """This is all there is to say, but for problems."""
+        self._said[:] = [(sentence, "")]
+
+    def add_problem(self, layer: str, error: BaseException) -> None:
+        """Something of a layer failed."""
+        self._problems.append((layer, error))
+
+    def show(self, *, several: bool) -> None:
+        """Show it; of `several` layers the problems name theirs."""
+        if self._problems and not several:
+            self._notice.fail(self._problems[0][1])
+        elif self._problems:
+            layers = counted(len(self._problems), "layer")
+            told = [f"{name}: {_words_of(error)}" for name, error in self._problems]
+            details = in_a_window("\n".join([*told[1:], *(said for said, _ in self._said)]))
+            what = in_a_window(f"{layers} could not be finished. {told[0]}")
+            self._notice.say(what, details=details, kind="error")
+        elif self._said:
+            sentences, rest = (
+                "\n".join(dict.fromkeys(filter(None, each)))
+                for each in zip(*self._said, strict=True)
+            )
+            self._notice.say(sentences, details=rest)
+        else:
+            self._notice.clear()
+
+
+def _words_of(error: BaseException) -> str:
+    if isinstance(error, AiodError):
+        return "\n".join((sentence_of(error), *error.details))
+    return "".join(traceback.format_exception(error))
 
 
 def sentence_of(error: AiodError) -> str:

@@ -7,40 +7,25 @@ It holds no pipeline: what is filled in becomes a request, which a process of it
 from __future__ import annotations
 
 import shlex
-import threading
-import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QTableWidget,
-    QTableWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from aiod.errors import AiodError, UsageError
 from aiod.flow.command import command_of
-from aiod.flow.hosted import Hosted
-from aiod.flow.protocol import Message, request_to_json
+from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request
-from aiod.flow.run import OUT
 from aiod.napari.background import in_background
 from aiod.napari.form import RunForm, buttons, of_picture
-from aiod.napari.notice import Notice, in_a_window, sentence_of
-from aiod.napari.picture import Picture, Seen, picture_of
+from aiod.napari.notice import Notice, Report, in_a_window
+from aiod.napari.picture import Seen, picture_of
+from aiod.napari.progress import Outcome, Progress
 from aiod.napari.region import region_in_view
 from aiod.napari.results import (
     Frame,
@@ -51,34 +36,15 @@ from aiod.napari.results import (
     show_prepared,
     show_preview,
 )
+from aiod.napari.work import COPIES, Asked, Work
 from aiod.words import byte_size, counted, printable
 
-_PATIENCE = 2500
-"""Milliseconds after which a stop that is not heard of ends the process."""
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
-_COPIES = Path("aiod-out", "images")
 _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is asked for: of a layer, as it was and lay then, or of the request's own files."""
-
-    do: str
-    request: Request
-    seen: Seen | None = None
-    frame: Frame | None = None
-    region: Mapping[str, tuple[int, int]] | None = None
-
-
-class _Ear(QObject):
-    """Brings messages from the thread that reads them to the window's."""
-
-    heard = Signal(object)
 
 
 class Segment(QWidget):
@@ -90,28 +56,20 @@ class Segment(QWidget):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._ear = _Ear()
-        self._ear.heard.connect(self._hear)
-        self._hosted = Hosted(self._ear.heard.emit, folder=Path.home())
-        self._id = 0
-        self._busy = self._sent = self._stopping = False
-        self._waiting: deque[_Asked] = deque()
-        self._frame: Frame | None = None
+        self._work = Work()
         self._growing = Growing(napari_viewer, None, self)
-        self._begun: dict[str, tuple[float, int]] = {}
-        self._said: list[tuple[str, str]] = []
-        self._problems: list[tuple[str, BaseException]] = []
-        self._several = False
-        self._stems: set[str] = set()
-        self._docked = False
+        self._several = self._docked = False
         self.form = RunForm(napari_viewer)
-        self.notice = Notice()
-        self.progress = QProgressBar()
-        self.table = QTableWidget(0, 3)
+        self.notice, self.progress, self.table = Notice(), Progress(), Outcome()
+        self._report = Report(self.notice)
         self._lay_out()
         self.form.failed.connect(self.notice.fail)
+        self._work.began.connect(self._begin)
+        self._work.told.connect(self._hear)
+        self._work.failed.connect(self._note_problem)
+        self._work.ended.connect(self._end)
         self._set_busy(busy=False)
-        self.destroyed.connect(partial(_close, self._hosted))
+        self.destroyed.connect(partial(Work.close, self._work))  # which it keeps until then
         if self.form.source.layer is None:
             self.notice.say(_HINT)
 
@@ -131,25 +89,18 @@ class Segment(QWidget):
 
     def cancel(self) -> None:
         """Stop what is under way; what is finished is kept."""
-        self._waiting.clear()
-        if self._busy and self._sent:
-            self._hosted.stop()
-            self._stopping = True
+        if self._work.stop():
             self.progress.setFormat("stopping…")
-            QTimer.singleShot(_PATIENCE, partial(self._insist, self._id))
-        elif self._busy:  # the layer is still being read
-            self._id += 1
-            self._stopped()
-
-    def _insist(self, number: int) -> None:
-        """End the process where it does not hear of a stop, as while packages come in."""
-        if self._busy and self._stopping and number == self._id:
-            self._hosted.kill()
 
     @property
     def busy(self) -> bool:
         """Whether something is under way."""
-        return self._busy
+        return self._work.busy
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the process that does the work, while it runs."""
+        return self._work.pid
 
     def tell_command(self, hear: Callable[[str], Any]) -> None:
         """Call `hear` with the lines of a terminal that do the same. Raises AiodError."""
@@ -159,16 +110,16 @@ class Segment(QWidget):
             return
 
         def lines() -> str:
-            pictures = [picture_of(each, Path.home() / _COPIES) for _, each in seen]
+            pictures = [picture_of(each, Path.home() / COPIES) for _, each in seen]
             return "\n".join(shlex.join(command_of(of_picture(request, p))) for p in pictures)
 
         in_background(lines, hear, self.notice.fail, asker=self)
 
     def _ask(self, do: str) -> None:
         """Check the form, then ask the process: for each layer, one after the other."""
-        if self._busy:
+        if self.busy:
             return
-        self.notice.clear()
+        self._report.begin()
         try:
             seen = self.form.source.seen
             if do == "preview" and not seen:
@@ -181,123 +132,48 @@ class Segment(QWidget):
             self.notice.fail(error)
             self.done.emit()
             return
-        self._waiting = deque(asked or [_Asked(do, request)])
-        self._said.clear()
-        self._problems.clear()
-        self._stems.clear()
         self._several = len(asked) > 1
         if do == "run":
-            self.table.setRowCount(0)
+            self.table.begin()
         self._set_busy(busy=True)
-        self._next()
+        self._work.begin(asked or [Asked(do, request)])
 
-    def _asked(self, do: str, request: Request, layer: Any, seen: Seen) -> _Asked:
+    def _asked(self, do: str, request: Request, layer: Any, seen: Seen) -> Asked:
         frame, region = Frame.of(layer, seen.drawn_axes), None
         if do == "preview":
             region = region_in_view(self._viewer, layer, seen.drawn_axes, _MOST_PREVIEWED)
-        return _Asked(do, request, seen, frame, region)
-
-    def _next(self) -> None:
-        """Have the pixels of the next layer in a file, then ask the process."""
-        asked = self._waiting.popleft()
-        self._begun.clear()
-        self._frame = asked.frame
-        self._growing = Growing(self._viewer, self._frame, self)
-        self._id += 1
-        self._sent = self._stopping = False
-        number = self._id
-        if asked.seen is None:
-            self._send(number, asked, asked.request)
-            return
-        self.progress.setRange(0, 0)
-        self.progress.setFormat(f"reading {printable(asked.seen.name)}…")
-        in_background(
-            partial(picture_of, asked.seen, Path.home() / _COPIES),
-            lambda picture: self._send(number, asked, self._apart(asked, picture)),
-            lambda error: self._end(error) if number == self._id else None,
-            asker=self,
-        )
-
-    def _apart(self, asked: _Asked, picture: Picture) -> Request:
-        """The request of a layer; with others it needs a folder of its own where they would clash.
-
-        That is where files are called alike, or where the settings name other channels.
-        """
-        request = of_picture(asked.request, picture)
-        stem = picture.path.stem
-        clash = stem in self._stems or request.out is not None
-        self._stems.add(stem)
-        if not (self._several and clash and asked.seen):
-            return request
-        own = "".join(c if c.isalnum() or c in "-_" else "_" for c in asked.seen.name)
-        return replace(request, out=(request.out or Path.home() / OUT) / own)
-
-    def _send(self, number: int, asked: _Asked, request: Request) -> None:
-        """Ask for what the form said when the button was pressed, unless it was cancelled since."""
-        if number != self._id or not self._busy:
-            return
-        said = {"id": number, "do": asked.do, "request": request_to_json(request)}
-        self._sent = True
-        self._hosted.ask({**said, "region": asked.region, "command": command_of(request)})
+        return Asked(do, request, seen, frame, region)
 
     # --- what is told ---------------------------------------------------------------------------
 
-    def _hear(self, message: Message) -> None:
+    def _begin(self, asked: Asked) -> None:
+        self._growing = Growing(self._viewer, asked.frame, self)
+        self.progress.begin(f"reading {printable(asked.seen.name)}…" if asked.seen else "")
+
+    def _hear(self, asked: Asked, message: Message) -> None:
         said = message.said
-        if said.get("event") != "lost" and said.get("id") != self._id:
-            return
         match said.get("event"):
             case "step":
-                self._show_step(said)
+                self.progress.show_step(said)
             case "note":
                 self.notice.say(in_a_window(said["text"]), kind="warning")
             case "tile":
                 self._growing.add(message)
-            case "prepared":
-                if self._frame is not None:
-                    show_prepared(self._viewer, self._frame, message, self)
-            case "preview":
-                self._show_look(message)
+            case "prepared" if asked.frame is not None:
+                show_prepared(self._viewer, asked.frame, message, self)
+            case "preview" if asked.frame is not None:
+                self._show_look(asked.frame, message)
             case "plan":
                 self._show_plan(said)
             case "done":
-                self._show_done(said)
-            case "stopped":
-                self._growing.refresh()
-                self._stopped()
-            case "failed":
-                self._end(_error_of(said))
-            case "lost" if self._stopping:
-                self._stopped()
-            case "lost" if self._busy:
-                self._end(
-                    AiodError(
-                        "The process that does the work was lost.",
-                        details=[str(said.get("words", ""))],
-                        hint="press Run again: what is finished is kept",
-                    )
-                )
+                self._show_done(asked, said)
 
-    def _show_step(self, said: Mapping[str, Any]) -> None:
-        what, done, total, unit = (said[key] for key in ("what", "done", "total", "unit"))
-        now = time.monotonic()
-        first, already = self._begun.setdefault(what, (now, done))
-        rate = (done - already) / (now - first) if now > first else 0.0
-        # A bar draws itself at once, and all of the window with it: here it waits for its turn.
-        self.progress.setUpdatesEnabled(False)
-        self.progress.setRange(0, 1000 if total else 0)
-        self.progress.setFormat(_progress_words(what, done, total, unit, rate))
-        self.progress.setValue(int(1000 * done / total) if total else 0)
-        self.progress.setUpdatesEnabled(True)
-
-    def _show_look(self, message: Message) -> None:
-        if self._frame is None:
-            return
-        show_preview(self._viewer, self._frame, message, self)
+    def _show_look(self, frame: Frame, message: Message) -> None:
+        show_preview(self._viewer, frame, message, self)
         said = message.said
         found = "" if said["objects"] is None else f"{counted(said['objects'], 'object')} in view, "
-        self._said.append((f"{said['set']}: {found}{said['seconds']:.1f} s of the model.", ""))
-        self._say()
+        self._report.add(f"{said['set']}: {found}{said['seconds']:.1f} s of the model.")
+        self._report.show(several=self._several)
 
     def _show_plan(self, said: Mapping[str, Any]) -> None:
         plan = said["plan"]
@@ -308,94 +184,64 @@ class Segment(QWidget):
             for row in plan["rows"]
         ]
         sentence = f"{said['sentence']} {byte_size(memory)} a worker beside the model."
-        self._said.append((sentence, "\n".join([*lines, *plan["notes"], *plan["errors"]])))
-        self._end()
+        self._report.add(sentence, "\n".join([*lines, *plan["notes"], *plan["errors"]]))
+        self._work.go_on()
 
-    def _show_done(self, said: Mapping[str, Any]) -> None:
+    def _show_done(self, asked: Asked, said: Mapping[str, Any]) -> None:
         if "record" not in said:
-            self._end()
+            self._work.go_on()
             return
-        record = RunRecord.model_validate(dict(said["record"]), strict=False)
-        folder, number = Path(said["folder"]), self._id
+        record, folder = (
+            RunRecord.model_validate(dict(said["record"]), strict=False),
+            said["folder"],
+        )
         # The folder may hold other images too, of the same settings.
         images = [image for image in record.images if image.sample in said["samples"]]
-        if self._frame is None:
-            self._finish(images, folder, ())
+        finish = partial(self._finish, asked, images, Path(folder))
+        if asked.frame is None:
+            finish(())
             return
         in_background(
-            partial(labels_of_run, folder, images, self._frame),
-            lambda shown: self._finish(images, folder, shown) if number == self._id else None,
-            lambda error: self._end(error) if number == self._id else None,
+            partial(labels_of_run, Path(folder), images, asked.frame),
+            finish,
+            partial(self._work.fail, asked),
             asker=self,
         )
 
-    def _finish(self, images: Sequence[ImageRecord], folder: Path, shown: Sequence[Shown]) -> None:
-        if self._frame is not None:
-            for each in shown:
-                self._growing.finish(each)
+    def _finish(
+        self, asked: Asked, images: Sequence[ImageRecord], folder: Path, shown: Sequence[Shown]
+    ) -> None:
+        if asked is not self._work.current:
+            return
+        for each in shown:
+            self._growing.finish(each)
+        if asked.frame is not None:
             for layer in previews(self._viewer, self):
                 self._viewer.layers.remove(layer)
-        first = self.table.rowCount()
-        self.table.setRowCount(first + len(images))
-        self.table.setVisible(True)
-        for row, image in enumerate(images, start=first):
-            objects = "–" if image.objects is None else f"{image.objects:,}"
-            seconds = "–" if image.seconds is None else f"{image.seconds:.1f} s"
-            for column, text in enumerate((f"{image.sample} · {image.set}", objects, seconds)):
-                self.table.setItem(row, column, QTableWidgetItem(printable(text)))
-        self.table.resizeRowsToContents()
+        self.table.add(images)
         failed = [image for image in images if image.status != "done"]
         if failed:
             what = f"{counted(len(failed), 'image')} of {len(images)} could not be finished."
             details = [f"{image.sample}: {image.error}" for image in failed]
             if len(images) == 1:
                 what, *details = str(failed[0].error).splitlines()
-            self._end(AiodError(what, details=details))
+            self._work.fail(asked, AiodError(what, details=details))
             return
-        warnings = list(dict.fromkeys(w for image in images for w in image.warnings))
-        self._said.append(
-            (f"Done. Results in {_from_home(folder)}", in_a_window("\n".join(warnings)))
-        )
-        self._end()
+        warnings = "\n".join(dict.fromkeys(w for image in images for w in image.warnings))
+        self._report.add(f"Done. Results in {_from_home(folder)}", in_a_window(warnings))
+        self._work.go_on()
 
-    def _stopped(self) -> None:
-        self._stopping = False
-        self._waiting.clear()
-        self._said[:] = [("Stopped. Run goes on where it was.", "")]
-        self._end()
+    def _note_problem(self, asked: Asked, error: BaseException) -> None:
+        self._report.add_problem(asked.frame.layer if asked.frame else "", error)
 
-    def _end(self, error: BaseException | None = None) -> None:
-        """Go on with the next layer, or be ready for what is asked next."""
-        if error is not None:
-            self._problems.append((self._frame.layer if self._frame else "", error))
-        if self._waiting:
-            self._next()
-            return
+    def _end(self, stopped: bool) -> None:
+        """Be ready for what is asked next."""
+        if stopped:
+            self._growing.refresh()
+            self._report.only("Stopped. Run goes on where it was.")
         self._set_busy(busy=False)
-        self._say()
+        self._report.show(several=self._several)
         self.done.emit()
-
-    def _say(self) -> None:
-        """Show the errors, else what there is to say of all layers."""
-        if self._problems and not self._several:
-            self.notice.fail(self._problems[0][1])
-        elif self._problems:
-            layers = counted(len(self._problems), "layer")
-            told = [f"{name}: {_words_of(error)}" for name, error in self._problems]
-            details = in_a_window("\n".join([*told[1:], *(said for said, _ in self._said)]))
-            self.notice.say(
-                in_a_window(f"{layers} could not be finished. {told[0]}"),
-                details=details,
-                kind="error",
-            )
-        elif self._said:
-            sentences, rest = (
-                "\n".join(dict.fromkeys(filter(None, each)))
-                for each in zip(*self._said, strict=True)
-            )
-            self.notice.say(sentences, details=rest)
-        else:
-            self.notice.clear()
 
     # --- how it looks ---------------------------------------------------------------------------
 
@@ -432,12 +278,6 @@ class Segment(QWidget):
         ):
             button.clicked.connect(lambda _=False, act=act: act())
             row.addWidget(button)
-        self.table.setHorizontalHeaderLabels(["Image", "Objects", "Time"])
-        self.table.verticalHeader().setVisible(False)
-        self.table.horizontalHeader().setStretchLastSection(True)
-        self.table.setMaximumHeight(110)
-        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.setVisible(False)
         layout = QVBoxLayout(self)
         layout.addWidget(area, 1)
         layout.addLayout(row)
@@ -450,7 +290,7 @@ class Segment(QWidget):
         """Napari only takes a widget out of a dock that is closed: then the work ends with it."""
         if event.type() == QEvent.Type.ParentChange and hasattr(self, "_docked"):
             if self._docked and self.parent() is None:
-                _close(self._hosted)
+                self._work.close()
                 self.deleteLater()
             self._docked = self.parent() is not None
         return bool(super().event(event))
@@ -460,14 +300,10 @@ class Segment(QWidget):
         return QSize(380, 700)
 
     def _set_busy(self, *, busy: bool) -> None:
-        self._busy = busy
         for button in (self.preview_button, self.run_button):
             button.setEnabled(not busy)
         self.cancel_button.setEnabled(busy)
         self.progress.setVisible(busy)
-        if busy:
-            self.progress.setRange(0, 0)
-            self.progress.setFormat("")
 
     def _copy(self) -> None:
         self._tried(lambda: self.tell_command(self._put))
@@ -484,47 +320,7 @@ class Segment(QWidget):
             self.notice.fail(error)
 
 
-def _close(hosted: Hosted, _: Any = None) -> None:
-    """End the process beside the window, which need not wait for it."""
-    threading.Thread(target=hosted.close).start()
-
-
-def _words_of(error: BaseException) -> str:
-    if isinstance(error, AiodError):
-        return "\n".join((sentence_of(error), *error.details))
-    return "".join(traceback.format_exception(error))
-
-
-def _error_of(said: Mapping[str, Any]) -> BaseException:
-    if said.get("defect"):
-        return AiodError(
-            f"This is a defect of aiod: {said['what']}. Please report it.", details=said["details"]
-        )
-    return AiodError(said["what"], details=said["details"], hint=said["hint"])
-
-
 def _from_home(path: Path) -> str:
     """A path as people say it: ~ for their home."""
     home = Path.home()
     return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
-
-
-def _progress_words(what: str, done: int, total: int | None, unit: str, rate: float) -> str:
-    """How far it has come, how fast, and how long it will take.
-
-    >>> _progress_words("cells", 12, 64, "tiles", 4.0)
-    'cells: 12 of 64 tiles, 4.0/s, 13 s left'
-    """
-    if unit == "bytes":
-        amount = byte_size(done) + (f" of {byte_size(total)}" if total else "")
-        speed = f", {byte_size(int(rate))}/s" if rate else ""
-    else:
-        amount = f"{done:,}" + (f" of {total:,}" if total else "") + (f" {unit}" if unit else "")
-        speed = f", {rate:.1f}/s" if rate else ""
-    left = f", {_time(((total or 0) - done) / rate)} left" if rate and total else ""
-    return printable(f"{what}: {amount}{speed}{left}")
-
-
-def _time(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"
