@@ -31,11 +31,15 @@ from aiod.flow.results.evaluate import Matching, evaluate_instances
 
 RUNNER = Path(aiod.__file__).with_name("runners") / "unet.py"
 IOUS = (0.5, 0.75)
-SWEEP = {"threshold": (0.4, 0.5), "split": (0.15, 0.2, 0.22, 0.25, 0.3, 0.4)}
-CHOSEN = {"threshold": 0.5, "split": 0.22, "min_diameter": 6.0}
-"""What the sweep chose, and the manifest says."""
-DIAMETER = 24
-"""Pixels of a usual nucleus, as the manifest has it."""
+SWEEP = {
+    "diameter": (18.0, 20.0, 22.0, 24.0, 28.0),
+    "threshold": (0.4, 0.5),
+    "split": (0.15, 0.2, 0.22, 0.25, 0.3, 0.4),
+}
+CHOSEN = {"diameter": 20.0, "threshold": 0.5, "split": 0.22, "min_diameter": 6.0}
+"""What the sweep chose, and the manifest says: `diameter` are the pixels of a usual nucleus as the
+network sees it, to which an image is zoomed whose own nuclei are known; the others are given to it.
+"""
 DRAWN = 12
 """Drawn images that settings are tried on; their seeds are none of the training's."""
 
@@ -107,9 +111,10 @@ def _scores(
     runner: Any, model: Any, one: Truth, settings: dict[str, float], *, zoom: bool = False
 ) -> Iterator[Matching]:
     _, image, truth = one
-    factor = DIAMETER / np.sqrt(np.median(np.bincount(truth.ravel())[1:]) * 4 / np.pi)
+    given = dict(settings)
+    factor = given.pop("diameter") / np.sqrt(np.median(np.bincount(truth.ravel())[1:]) * 4 / np.pi)
     seen = rescale(image, factor, anti_aliasing=factor < 1) if zoom else image
-    labels = runner.predict(model, seen, axes="YX", **settings)
+    labels = runner.predict(model, seen, axes="YX", **given)
     if zoom:
         labels = resize(labels, truth.shape, order=0, anti_aliasing=False)
     found = evaluate_instances(labels, truth)
