@@ -41,6 +41,7 @@ def look(lab: Path, engines: KeptEngine, tmp_path: Path) -> Callable[..., list[P
 
     def look(model: str, image: Path, region: Region, **options: Any) -> list[Preview]:
         progress = options.pop("progress", lambda _: None)
+        tell = options.pop("tell", lambda _: None)
         request = Request(model=f"toy/{model}", inputs=[image], **{"workers": 2, **options})
         return preview(
             request,
@@ -48,6 +49,7 @@ def look(lab: Path, engines: KeptEngine, tmp_path: Path) -> Callable[..., list[P
             region,
             tmp_path / "previews",
             progress=progress,
+            tell=tell,
             engines=engines,
             measuring=memory,
         )
@@ -127,6 +129,40 @@ def test_what_the_model_sees_after_the_steps_comes_along(
     np.testing.assert_allclose(np.squeeze(seen.prepared.pixels), halves[10:31, 5:25], atol=1)
     assert seen.prepared.step == {"T": 1, "Z": 1, "Y": 2, "X": 2}
     assert seen.prepared.start == {"T": 1, "Z": 0, "Y": 20, "X": 10}
+
+
+def test_what_the_model_sees_is_read_in_blocks_and_can_be_stopped(
+    look: Callable[..., list[Preview]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = blobs((5, 90, 80))
+    path = save(tmp_path / "stack.ome.tif", stack, "ZYX")
+    steps, said = ("median:radius=2",), []
+    monkeypatch.setattr("aiod.flow.preview._BLOCK", {"Z": 2, "Y": 32, "X": 32})
+    (seen,) = look("plane", path, {}, params=HIGH, before=steps, progress=said.append)
+    assert seen.prepared is not None
+    whole = np.stack([ndimage.median_filter(plane, footprint=disk(2)) for plane in stack])
+    np.testing.assert_array_equal(np.squeeze(seen.prepared.pixels), whole)
+    assert [step.done for step in said if step.what == "what the model sees"] == list(range(27))
+
+    def stop(step: Step) -> None:
+        if step.what == "what the model sees" and step.done == 5:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        look("plane", path, {}, params=HIGH, before=steps, progress=stop)
+
+
+def test_what_the_model_sees_is_left_out_where_it_is_too_large(
+    look: Callable[..., list[Preview]],
+    picture: tuple[Path, Image],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aiod.flow.preview._MOST_PREPARED", 1000)
+    notes: list[str] = []
+    (seen,) = look("plane", picture[0], {}, before=("gaussian:sigma=2",), tell=notes.append)
+    assert seen.prepared is None
+    assert seen.labels.any()
+    assert any("too large to be shown" in note for note in notes)
 
 
 def test_several_sets_of_steps_are_looked_at_together(

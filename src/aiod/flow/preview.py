@@ -34,11 +34,13 @@ from aiod.flow.tiles.engine import Engine, Engines
 from aiod.flow.tiles.job import Job, Place
 from aiod.flow.tiles.stitch import compact
 from aiod.flow.tiling import Plan
-from aiod.progress import Progress, silent
+from aiod.progress import Progress, Step, silent
 from aiod.registry import Registry
 from aiod.registry.pull import pull
 
 _BLOCK = {"Z": 32, "Y": 1024, "X": 1024}
+_MOST_PREPARED = 1 << 28
+"""Bytes of what the model sees, above which it is not shown."""
 
 Region = Mapping[str, tuple[int, int]]
 """Axis -> first pixel and the first behind, in the image; all of the axes that are not named."""
@@ -62,7 +64,7 @@ class Preview:
     """The labels of a part: `box` in the image's `axes` (of TZYX), 1…n over that part.
 
     `set` is the set of steps that gave them, `seconds` how long the model took for it; `prepared`
-    is None where no step changes the image.
+    is None where no step changes the image, or where it is too much to be shown.
     """
 
     set: str
@@ -114,7 +116,13 @@ def preview(
     key = key_of(record)
     with engines(workers, spec) as engine:
         running = Running(settled, engine, spec, folder, key, progress, measure=measuring)
-        return [_seen(running, image, steps, region) for steps in settled.sets]
+        seen = [_seen(running, image, steps, region) for steps in settled.sets]
+    if any(
+        each.prepared is None and steps.before
+        for each, steps in zip(seen, settled.sets, strict=True)
+    ):
+        tell("What the model sees there is too large to be shown; only its labels are.")
+    return seen
 
 
 def _seen(running: Running, ready: Ready, steps: StepSet, region: Region) -> Preview:
@@ -149,11 +157,11 @@ def _seen(running: Running, ready: Ready, steps: StepSet, region: Region) -> Pre
     if steps.kind_after(job.kind) == "instance":
         pixels, objects = compact(pixels, Box.whole(box.shape))
     seconds = sum(tile.block.seconds for tile in tiles.values())
-    prepared = _prepared(job, axes, box) if steps.before else None
+    prepared = _prepared(job, axes, box, running.progress) if steps.before else None
     return Preview(steps.name, axes, box, pixels, objects, seconds, prepared)
 
 
-def _prepared(job: Job, axes: str, box: Box) -> Prepared:
+def _prepared(job: Job, axes: str, box: Box, progress: Progress) -> Prepared | None:
     """A box of the image as the model sees it, in whole pixels of what it sees."""
     source = job.source
     factors = {axis: job.factors.get(axis, 1.0) for axis in source.axes}
@@ -164,7 +172,15 @@ def _prepared(job: Job, axes: str, box: Box) -> Prepared:
         factor = factors[axis] if axis in ranges else 1.0
         starts.append(min(math.floor(start * factor), n - 1))
         stops.append(min(math.ceil(stop * factor), n))
-    pixels = source.read(Box(tuple(starts), tuple(stops)))
+    shape = Box(tuple(starts), tuple(stops)).shape
+    if math.prod(shape) * source.dtype.itemsize > _MOST_PREPARED:
+        return None
+    pixels = np.empty(shape, source.dtype)
+    blocks = tuple(min(n, _BLOCK.get(a, 1)) for a, n in zip(source.axes, shape, strict=True))
+    plan = Plan(shape, blocks, (0,) * len(shape))
+    for done, tile in enumerate(plan):
+        progress(Step("what the model sees", done, len(plan), "blocks"))
+        pixels[tile.core.slices] = _read_from(source.read, tuple(starts), tile.core)
     begin = {a: first / factors[a] for a, first in zip(source.axes, starts, strict=True)}
     return Prepared(source.axes, pixels, begin, {a: 1 / f for a, f in factors.items()})
 
