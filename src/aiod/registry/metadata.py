@@ -195,10 +195,11 @@ class Verified(Strict):
     """What the people who keep this registry saw the model do."""
 
     by: Annotated[
-        Literal["real weights", "own weights", "contract only"],
+        Literal["real weights", "own weights", "contract only", "the algorithm"],
         Field(
             description="real weights: those that the locations name; own weights: trained or "
-            "initialised in a test; contract only: the calls, not the network.",
+            "initialised in a test; contract only: the calls, not the network; the algorithm: "
+            "all of it, as there are no weights.",
             examples=["own weights"],
         ),
     ]
