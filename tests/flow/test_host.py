@@ -171,6 +171,30 @@ def test_a_process_that_is_lost_is_told_of_and_replaced(
     assert talk.answer("run", request_for())[-1].said["event"] == "done"
 
 
+@pytest.mark.parametrize("end", ["closed", "killed"])
+def test_what_was_kept_for_looks_goes_with_the_process(
+    talk: Talk,
+    request_for: Callable[..., Request],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: str,
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    assert talk.answer("preview", request_for(), region={})[-1].said["event"] == "done"
+    assert any(scratch.rglob("*preview*"))
+    if end == "closed":
+        talk.hosted.close()
+    else:
+        talk.hosted.kill()
+        talk.until("lost")
+    until = time.monotonic() + SECONDS
+    while any(scratch.iterdir()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert list(scratch.iterdir()) == []
+
+
 def test_closing_in_the_middle_leaves_no_process(
     talk: Talk, request_for: Callable[..., Request]
 ) -> None:

@@ -136,7 +136,8 @@ def test_what_the_model_sees_is_read_in_blocks_and_can_be_stopped(
 ) -> None:
     stack = blobs((5, 90, 80))
     path = save(tmp_path / "stack.ome.tif", stack, "ZYX")
-    steps, said = ("median:radius=2",), []
+    steps = ("median:radius=2",)
+    said: list[Step] = []
     monkeypatch.setattr("aiod.flow.preview._BLOCK", {"Z": 2, "Y": 32, "X": 32})
     (seen,) = look("plane", path, {}, params=HIGH, before=steps, progress=said.append)
     assert seen.prepared is not None

@@ -18,6 +18,8 @@ from aiod.flow.protocol import Message
 
 _SECONDS_TO_END = 12.0
 _SHOWN_OF_LOG = 4000
+_TEMPORARY = ("TMPDIR", "TEMP", "TMP")
+"""Variables that name the folder for temporary files, on Linux and macOS and on Windows."""
 
 
 class Hosted:
@@ -85,26 +87,36 @@ class Hosted:
             process.wait()
 
     def _start(self) -> None:
-        # The log outlives the process by as long as somebody may want to read its last words.
+        # Both outlive the process: somebody may want to read its last words, and what it or its
+        # models leave in the folder, as when they are killed, has to go.
         self._log = tempfile.TemporaryFile(prefix="aiod-host-")  # noqa: SIM115
+        scratch = tempfile.TemporaryDirectory(prefix="aiod-host-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "aiod.flow.host"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=self._folder,
+            env={**os.environ, **dict.fromkeys(_TEMPORARY, scratch.name)},
             start_new_session=True,
         )
-        threading.Thread(target=self._read, args=[self._process, self._log], daemon=True).start()
+        reading = (self._process, self._log, scratch)
+        threading.Thread(target=self._read, args=reading, daemon=True).start()
 
-    def _read(self, process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    def _read(
+        self,
+        process: subprocess.Popen[bytes],
+        log: IO[bytes],
+        scratch: tempfile.TemporaryDirectory[str],
+    ) -> None:
         assert process.stdout is not None
         with process.stdout as told, contextlib.suppress(ValueError, KeyError, TypeError):
             while (message := protocol.read(told)) is not None:
                 if not self._closing:
                     self._hear(message)
+        process.wait()
+        scratch.cleanup()
         if not self._closing:
-            process.wait()
             if process.stdin is not None:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
