@@ -94,7 +94,18 @@ def test_the_count_follows_edits_and_the_pixel_size(
     assert measured(refine, qtbot) == "2 of 2 objects in this range, in µm²"
     assert refine.choose.range.values == {"minimum": 6.25, "maximum": 25.0}
     layer.data_setitem((np.array([8]), np.array([2])), 9)
-    qtbot.waitUntil(lambda: "2 of 3 objects" in refine.choose.count.text(), timeout=20_000)
+    counts(qtbot, refine, "2 of 3 objects")
+    for act, objects in ((layer.undo, 2), (layer.redo, 3), (layer.undo, 2)):  # Ctrl+Z
+        act()
+        counts(qtbot, refine, f"2 of {objects} objects")
+    refine.choose.found = None
+    layer.refresh()  # as at another slice: no edit, nothing to measure anew
+    qtbot.wait(500)
+    assert refine.choose.found is None
+
+
+def counts(qtbot: Any, refine: Refine, words: str) -> None:
+    qtbot.waitUntil(lambda: words in refine.choose.count.text(), timeout=20_000)
 
 
 def test_intensity_needs_an_image_of_the_same_size(refine: Refine, qtbot: Any) -> None:

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import Qt, QUrl, Signal
-from qtpy.QtGui import QDesktopServices, QGuiApplication
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
-from superqt import QCollapsible
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QVBoxLayout, QWidget
 
-from aiod.errors import AiodError
 from aiod.napari.fields import calm
+from aiod.napari.info import ModelInfo
 from aiod.registry import Model, Registry
-from aiod.registry.cite import citation
 from aiod.registry.defaults import default_models
 from aiod.words import printable
-
-_WORDS_OF_CARD = {
-    "training_data": "Trained on",
-    "performance": "Performance",
-    "not_for": "Not for",
-}
 
 
 class ModelChoice(QWidget):
@@ -129,91 +112,6 @@ class ModelChoice(QWidget):
     def _tell(self) -> None:
         self._info.show_model(self.model)
         self.chosen.emit()
-
-
-class ModelInfo(QCollapsible):
-    """What a manifest says of a model, folded away."""
-
-    def __init__(self, registry: Registry) -> None:
-        super().__init__("About this model")
-        self.registry = registry
-        self._text = QLabel()
-        self._text.setWordWrap(True)
-        self._text.setTextFormat(Qt.TextFormat.PlainText)  # manifests are no markup of ours
-        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._cite, self._page = QPushButton("Copy citation"), QPushButton("Home page")
-        self._cite.clicked.connect(self._copy_citation)
-        self._page.clicked.connect(self._open_page)
-        self._model: Model | None = None
-        self._url: str | None = None
-        buttons, row = QWidget(), QHBoxLayout()
-        row.setContentsMargins(0, 0, 0, 0)
-        buttons.setLayout(row)
-        for button in (self._cite, self._page):
-            row.addWidget(button)
-        self.addWidget(self._text)
-        self.addWidget(buttons)
-
-    @property
-    def text(self) -> str:
-        return str(self._text.text())
-
-    def show_model(self, model: Model | None) -> None:
-        self._model = model
-        self._text.setText(describe(self.registry, model) if model else "No model is chosen.")
-        self._url = _url(self.registry, model) if model else None
-        self._page.setEnabled(self._url is not None)
-        self._cite.setEnabled(model is not None)
-
-    def _copy_citation(self) -> None:
-        if self._model is None:
-            return
-        try:
-            text = citation(self.registry, self._model)
-        except AiodError as error:
-            text = error.what
-        QGuiApplication.clipboard().setText(text)
-
-    def _open_page(self) -> None:
-        if self._url is not None:
-            QDesktopServices.openUrl(QUrl(self._url))
-
-
-def describe(registry: Registry, model: Model) -> str:
-    """What to know of a model before it is used: paragraphs of plain text."""
-    metadata = registry.metadata_for(model)
-    parts = [model.description or metadata.description or ""]
-    guide = registry.manifests_of(model.family)[-1][1].usage_guide
-    if guide:
-        parts.append(guide)
-    if metadata.card:
-        parts += [
-            f"{words}: {getattr(metadata.card, key)}"
-            for key, words in _WORDS_OF_CARD.items()
-            if getattr(metadata.card, key, None)
-        ]
-    licence = metadata.license
-    weights = (licence.weights if licence else None) or "not stated"
-    facts = [f"Takes {model.axes}" if model.axes else "", f"id {model.id}"]
-    if model.needs_weights:
-        facts.append(f"licence of the weights: {weights}")
-    if metadata.verified:
-        facts.append(f"verified with {metadata.verified.by}")
-    parts.append("; ".join(filter(None, facts)) + ".")
-    return printable_paragraphs(parts)
-
-
-def printable_paragraphs(parts: list[str]) -> str:
-    return "\n\n".join(printable(part) for part in parts if part)
-
-
-def _url(registry: Registry, model: Model) -> str | None:
-    metadata = registry.metadata_for(model)
-    for name in ("url", "repo"):
-        found = getattr(metadata, name, None)
-        if isinstance(found, str) and found.startswith("https://"):
-            return found
-    return None
 
 
 def _box() -> QComboBox:

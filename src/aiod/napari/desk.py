@@ -73,8 +73,9 @@ class Desk(QWidget):
         self._calm = QTimer(self)
         self._calm.setSingleShot(True)
         self._calm.setInterval(_CALM)
-        self._calm.timeout.connect(self.edited)
+        self._calm.timeout.connect(self._tell)
         self._heard: Labels | None = None
+        self._history = _history(None)
         self.labels.changed.connect(self._listen)
         self.image.changed.connect(lambda _: self.turned.emit())
 
@@ -97,16 +98,26 @@ class Desk(QWidget):
     def _listen(self, layer: Labels | None) -> None:
         if layer is self._heard:
             return
-        for name in _EDITS:
+        heard = {**dict.fromkeys(_EDITS, self._stir), "set_data": self._look_for_undo}
+        for name, hear in heard.items():
             if self._heard is not None:
-                getattr(self._heard.events, name).disconnect(self._stir)
+                getattr(self._heard.events, name).disconnect(hear)
             if layer is not None:
-                getattr(layer.events, name).connect(self._stir)
-        self._heard = layer
+                getattr(layer.events, name).connect(hear)
+        self._heard, self._history = layer, _history(layer)
         self.turned.emit()
 
     def _stir(self, _: Any = None) -> None:
         self._calm.start()
+
+    def _tell(self) -> None:
+        self._history = _history(self._heard)
+        self.edited.emit()
+
+    def _look_for_undo(self, _: Any = None) -> None:
+        """Napari tells of no Ctrl+Z: such a layer draws itself anew, as at any other slice."""
+        if self._history != _history(self._heard):
+            self._stir()
 
     # --- work -------------------------------------------------------------------------------------
 
@@ -192,6 +203,12 @@ def _changed(mask: Mask, function: Callable[[Pixels], Pixels], at: int | None) -
         before=_objects(before, mask.axes),
         after=_objects(after, mask.axes),
     )
+
+
+def _history(layer: Labels | None) -> tuple[int, int]:
+    """How many changes of a layer can be taken back, and made again; napari has no name for it."""
+    undo, redo = (getattr(layer, f"_{name}_history", ()) for name in ("undo", "redo"))
+    return len(undo), len(redo)
 
 
 def _objects(labels: Pixels, axes: str) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -45,6 +47,8 @@ class _Found:
 
     table: Table
     painted: tuple[NDArray[Any], NDArray[Any]] | None
+    colours: Mapping[str, DirectLabelColormap] = field(default_factory=dict)
+    """What the objects that are not matched are called -> the colours of their layer."""
 
 
 class Evaluate(QWidget):
@@ -142,7 +146,6 @@ class Evaluate(QWidget):
         )
 
     def _show(self, found: _Found, labels: Labels, truth: Labels) -> None:
-        self.button.setEnabled(True)
         self.notice.clear()
         if apart(labels, truth):
             self.notice.say(
@@ -155,21 +158,28 @@ class Evaluate(QWidget):
         self.summary.setText(" ".join(found.table.sentences))
         if found.painted is not None:
             ours, theirs = found.painted
-            self._paint(f"{labels.name}: matched, extra", ours, labels, "extra")
-            self._paint(f"{truth.name}: matched, missed", theirs, truth, "missed")
+            self._paint(f"{labels.name}: matched, extra", ours, labels, found.colours["extra"])
+            # Napari takes a while for each: what was clicked meanwhile comes in between.
+            QTimer.singleShot(0, partial(self._paint_missed, theirs, truth, found))
+        else:
+            self.button.setEnabled(True)
 
-    def _paint(self, name: str, pixels: NDArray[Any], layer: Labels, other: str) -> None:
+    def _paint_missed(self, pixels: NDArray[Any], truth: Labels, found: _Found) -> None:
+        self._paint(f"{truth.name}: matched, missed", pixels, truth, found.colours["missed"])
+        self.button.setEnabled(True)
+
+    def _paint(
+        self, name: str, pixels: NDArray[Any], layer: Labels, colours: DirectLabelColormap
+    ) -> None:
         """Show verdicts in a layer of their own, which the next evaluation takes again."""
         layers = self._viewer.layers
         if name in layers and layers[name].data.shape == pixels.shape:
             layers[name].data = pixels
             return
-        colours = {VERDICTS[verdict]: COLOURS[verdict] for verdict in ("matched", other)}
-        nothing = {None: "transparent", 0: "transparent"}
         painted = self._viewer.add_labels(
             pixels,
             name=name,
-            colormap=DirectLabelColormap(color_dict=nothing | colours),
+            colormap=colours,
             features={"object": ["", *VERDICTS]},
             opacity=0.6,  # so that what was missed is seen through what is too much
             **beside(layer),
@@ -210,12 +220,25 @@ def _comparison_of_objects(ours: Mask, theirs: Mask, iou: float) -> Callable[[],
             source_of(labels, ours.axes, ours.pixel_size),
             source_of(truth, theirs.axes, theirs.pixel_size),
         )
-        painted = None
-        if labels.shape == truth.shape:
-            painted = verdicts(labels, truth, axes=ours.axes, iou=iou)
-        return _Found(instance_table(scores), painted)
+        if labels.shape != truth.shape:
+            return _Found(instance_table(scores), None)
+        painted = verdicts(labels, truth, axes=ours.axes, iou=iou)
+        colours = {other: _colours(other, painted[0].dtype) for other in ("extra", "missed")}
+        return _Found(instance_table(scores), painted, colours)
 
     return compare
+
+
+def _colours(other: str, dtype: np.dtype[Any]) -> DirectLabelColormap:
+    """The colours of matched objects and the others, ready for pixels of a type.
+
+    Napari compiles how it looks them up when it first does so, which takes a second or two: here,
+    beside the window.
+    """
+    colours = {VERDICTS[verdict]: COLOURS[verdict] for verdict in ("matched", other)}
+    ready = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent"} | colours)
+    ready.map(np.zeros((1, 1), dtype))
+    return ready
 
 
 def _comparison_of_classes(ours: Mask, theirs: Mask) -> Callable[[], _Found]:

@@ -118,8 +118,8 @@ class Growing:
     def refresh(self) -> None:
         self._looked = time.monotonic()
         for layer in self._layers.values():
-            if layer in self._viewer.layers:
-                layer.refresh()
+            if layer in self._viewer.layers:  # neither its extent nor its highlight has changed
+                layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def _new(self, said: Mapping[str, Any]) -> Any:
         assert self._frame is not None
