@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from aiod.flow.source import Box, Pixels, Source
 
@@ -189,6 +188,8 @@ def _measure_frame(
         ],
         axis=1,
     )
+    from scipy import ndimage  # takes most of a second, which a window would wait for
+
     corners = ndimage.find_objects(compact)
     start = np.array([[side.start for side in corner] for corner in corners], np.int64)
     stop = np.array([[side.stop for side in corner] for corner in corners], np.int64)
