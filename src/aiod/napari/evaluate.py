@@ -93,8 +93,12 @@ class Evaluate(QWidget):
         self.table.verticalHeader().setVisible(False)
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.table.verticalHeader().setDefaultSectionSize(22)
-        self.table.setStyleSheet("QHeaderView::section, QTableWidget::item { padding: 1px }")
-        self.table.setMinimumSize(410, 285)  # ten thresholds, and most of the columns
+        small = 0.9 * self.font().pointSizeF()
+        self.table.setStyleSheet(
+            f"QTableWidget, QHeaderView {{ font-size: {small:.1f}pt }}"
+            "QHeaderView::section, QTableWidget::item { padding: 1px }"
+        )
+        self.table.setMinimumSize(452, 285)  # ten thresholds, and all columns
         self.legend.setTextFormat(Qt.TextFormat.RichText)  # of our own words and colours only
         self.legend.setText(
             " ".join(
