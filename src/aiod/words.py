@@ -104,6 +104,18 @@ def byte_size(count: int) -> str:
     return f"{size:.1f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """A time for people who wait, in one unit.
+
+    >>> [duration(seconds) for seconds in (0.3, 99, 100, 3 * 3600, 5e5)]
+    ['1 s', '99 s', '2 min', '3 h', '6 days']
+    """
+    for unit, size, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < most * size:
+            return f"{max(1, round(seconds / size))} {unit}"
+    return f"{round(seconds / 86400)} days"
+
+
 def _ascii(name: str) -> str:
     if not name.isascii():
         name = name.replace("µ", "u").replace("μ", "u")  # U+00B5 and U+03BC, as in µm

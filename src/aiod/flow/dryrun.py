@@ -8,10 +8,11 @@ from typing import Any
 
 from aiod.flow.request import Ready, Request, Settled, StepSet, look, plan_of, settle
 from aiod.flow.source import Source
+from aiod.flow.speed import Speed, recall
 from aiod.flow.tiles.job import Frames
 from aiod.flow.tiling import Plan
 from aiod.registry import Registry
-from aiod.words import counted
+from aiod.words import counted, duration
 
 _STEP_BYTES = 4
 _COPIES = 3
@@ -20,7 +21,11 @@ _COPIES = 3
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The plan of one label image. `memory` is bytes a worker, without the model itself."""
+    """The plan of one label image. `memory` is bytes a worker, without the model itself.
+
+    `seconds` is about how long the model will take, all workers together; None where no run or
+    preview has shown yet how fast it is here.
+    """
 
     sample: str
     set: str
@@ -29,6 +34,7 @@ class Row:
     tile: str
     halo: str
     memory: int
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +47,26 @@ class DryRun:
     errors: tuple[str, ...]
 
     @property
+    def seconds(self) -> float | None:
+        """About how long the model will take; None where it is not known of all rows."""
+        known = [row.seconds for row in self.rows if row.seconds is not None]
+        return sum(known) if known and len(known) == len(self.rows) else None
+
+    @property
     def sentence(self) -> str:
         tiles = sum(row.tiles for row in self.rows)
         images = counted(len({row.sample for row in self.rows}), "image")
         sets = len({row.set for row in self.rows})
         each = f", {counted(sets, 'set')} of steps each" if sets > 1 else ""
+        took = self.seconds
+        time = f" About {duration(took)}, as fast as it was here last." if took is not None else ""
         return (
-            f"{self.model} on {images}{each}: {counted(tiles, 'tile')}. The model sees a tile with "
-            "its halo, the margin around it."
+            f"{self.model} on {images}{each}: {counted(tiles, 'tile')}.{time} "
+            "The model sees a tile with its halo, the margin around it."
         )
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "seconds": self.seconds}
 
 
 def plan_rows(request: Request, registry: Registry) -> DryRun:
@@ -61,7 +75,8 @@ def plan_rows(request: Request, registry: Registry) -> DryRun:
     ready, refused = look(settled)
     if not ready and len(refused) == 1:
         raise refused[0].error
-    rows = [_row(settled, each, steps) for each in ready for steps in settled.sets]
+    speed = recall(settled)
+    rows = [_row(settled, each, steps, speed) for each in ready for steps in settled.sets]
     notes = [*settled.notes]
     for each in ready:
         told = (*each.image.warnings, *each.fit.notes)
@@ -70,10 +85,15 @@ def plan_rows(request: Request, registry: Registry) -> DryRun:
     return DryRun(settled.model.id, tuple(rows), tuple(notes), errors)
 
 
-def _row(settled: Settled, ready: Ready, steps: StepSet) -> Row:
+def _row(settled: Settled, ready: Ready, steps: StepSet, speed: Speed | None) -> Row:
     plan = plan_of(settled, ready, steps)
     source = ready.source
     frames = len(Frames(source.axes, source.shape, ready.fit.loops))
+    seconds = None
+    if speed is not None:
+        workers = settled.profile.worker_count(speed.device, settled.request.workers)
+        tiles = len(plan) * frames  # more workers than tiles do not help
+        seconds = round(speed.of(plan.pixels * frames, min(workers, tiles)), 3)
     return Row(
         sample=ready.sample.name,
         set=steps.name,
@@ -82,6 +102,7 @@ def _row(settled: Settled, ready: Ready, steps: StepSet) -> Row:
         tile=_by(plan.tile),
         halo=_by(plan.halo),
         memory=tile_bytes(plan, source),
+        seconds=seconds,
     )
 
 

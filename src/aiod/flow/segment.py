@@ -33,6 +33,7 @@ from aiod.flow.request import Ready, Settled, StepSet, plan_of
 from aiod.flow.results.labels import create_labels, finish_labels, open_labels
 from aiod.flow.results.pyramid import chunks_for
 from aiod.flow.source import Source
+from aiod.flow.speed import remember
 from aiod.flow.steps.histogram import Histogram, unknown_pixels
 from aiod.flow.tiles.arrival import Arrival, Watch, unwatched
 from aiod.flow.tiles.assemble import finish, join_tiles, temporary_array, written_blocks
@@ -271,6 +272,7 @@ def run_places(
     in_order = [failures[place] for place in sorted(failures)]
     if failures and not tiles:
         raise in_order[0]
+    remember(running.settled, running.worker.device, job.plan, tiles)
     return tiles, in_order
 
 

@@ -75,6 +75,19 @@ class Plan:
             min(n, t + 2 * h) for n, t, h in zip(self.shape, self.tile, self.halo, strict=True)
         )
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of all `outer` boxes together: what a model sees of the array.
+
+        >>> Plan(shape=(5, 8), tile=(4, 4), halo=(1, 1)).pixels == (5 + 2) * (5 + 5)
+        True
+        """
+        sides = zip(self.shape, self.tile, self.halo, self.grid, strict=True)
+        return math.prod(
+            sum(min(n, (p + 1) * t + h) - max(0, p * t - h) for p in range(count))
+            for n, t, h, count in sides
+        )
+
     def __len__(self) -> int:
         return math.prod(self.grid)
 

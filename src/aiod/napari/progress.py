@@ -9,7 +9,7 @@ from typing import Any
 from qtpy.QtWidgets import QProgressBar, QTableWidget, QTableWidgetItem
 
 from aiod.flow.record import ImageRecord
-from aiod.words import byte_size, printable
+from aiod.words import byte_size, duration, printable
 
 
 class Progress(QProgressBar):
@@ -80,10 +80,5 @@ def _words(what: str, done: int, total: int | None, unit: str, rate: float) -> s
     else:
         amount = f"{done:,}" + (f" of {total:,}" if total else "") + (f" {unit}" if unit else "")
         speed = f", {rate:.1f}/s" if rate else ""
-    left = f", {_time(((total or 0) - done) / rate)} left" if rate and total else ""
+    left = f", {duration(((total or 0) - done) / rate)} left" if rate and total else ""
     return printable(f"{what}: {amount}{speed}{left}")
-
-
-def _time(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"

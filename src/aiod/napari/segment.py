@@ -84,7 +84,7 @@ class Segment(QWidget):
         self._ask("preview")
 
     def plan(self) -> None:
-        """Say what a run would do: tiles and memory."""
+        """Say what a run would do: tiles, memory, and how long it may take."""
         self._ask("plan")
 
     def cancel(self) -> None:
@@ -253,7 +253,7 @@ class Segment(QWidget):
         column.addWidget(self.form)
         column.addLayout(
             buttons(
-                ("Plan", "What a run would do: tiles and memory", self.plan),
+                ("Plan", "What a run would do: tiles, memory, about how long", self.plan),
                 ("Copy command", "The line of a terminal that does the same", self._copy),
                 ("Load…", "All of this form from a project file", self.form.ask_to_load),
                 ("Save…", "All of this form to a project file", self.form.ask_to_save),
