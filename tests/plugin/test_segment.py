@@ -23,6 +23,7 @@ from aiod.napari.notice import FIELDS
 from aiod.napari.picture import picture_of
 from aiod.napari.segment import Segment
 from aiod.registry import load
+from aiod.registry.settings import cache_folder
 
 pytest_plugins = ["labs", "window"]
 
@@ -233,6 +234,43 @@ def test_a_project_comes_back_as_it_was(
     assert other.form.source.pixel_size.text() == segment.form.source.pixel_size.text()
 
 
+def test_another_cache_is_used_from_the_next_run_on(
+    segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path, qtbot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    usual = cache_folder()
+    monkeypatch.setenv("AIOD_CACHE", str(usual))  # as it is, and will be again
+    line = segment.form.place.cache
+    assert line.placeholderText() == str(usual)
+    segment.run()
+    wait()
+    first = segment.pid
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "environments").symlink_to(usual / "environments")
+    line.setText(str(shared))
+    line.editingFinished.emit()
+    segment.form.parameters.give({"threshold": 130})
+    segment.run()
+    wait()
+    assert "Done." in segment.notice.text
+    assert segment.pid not in (None, first)
+    assert (shared / "speeds").is_dir()
+
+    segment.form.save_project(tmp_path / "a.yaml")
+    line.setText(str(tmp_path / "a.yaml"))  # no folder
+    line.editingFinished.emit()
+    assert "is no folder" in segment.notice.text
+    assert line.text() == str(shared) == str(cache_folder())
+    line.clear()
+    line.editingFinished.emit()
+    assert cache_folder() == usual
+    other = Segment(viewer)
+    qtbot.addWidget(other)
+    other.form.load_project(tmp_path / "a.yaml")
+    assert other.form.place.cache.text() == str(shared) == str(cache_folder())
+
+
 def test_parameters_are_saved_and_loaded(segment: Segment, tmp_path: Path) -> None:
     segment.form.parameters.give({"threshold": 120})
     segment.form.save_parameters(tmp_path / "p.yaml")
@@ -253,6 +291,7 @@ def test_parameters_are_saved_and_loaded(segment: Segment, tmp_path: Path) -> No
         ("!!python/object/apply:os.system ['true']\n", "is not YAML"),
         ("aiod project: 1\nrequest: {model: 3}\n", "cannot be used: model"),
         ("other: 1\n", "no project of aiod"),
+        ("aiod project: 1\ncache: [1]\nrequest: {}\n", "its cache is no folder"),
         ("aiod project: 1\nrequest: {model: no/such/model}\n", "no model family"),
     ],
 )
@@ -312,6 +351,11 @@ def test_a_plan_is_told_without_running(
     assert "15 tiles" in segment.notice.text
     assert "32 × 48" in segment.notice.details
     assert not list(home.glob("aiod-out/toy-*"))
+    segment.preview()
+    wait()
+    segment.plan()
+    wait()
+    assert "as fast as it was here last" in segment.notice.text
 
 
 def test_files_and_folders_are_segmented_too(

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from aiod.errors import UsageError
-from aiod.registry.settings import cache_folder, config_file, configured_registries, offline
+from aiod.registry.settings import (
+    cache_folder,
+    config_file,
+    configured_registries,
+    offline,
+    use_cache,
+)
 
 
 def _configure(tmp_path: Path, text: str) -> None:
@@ -114,6 +120,36 @@ def test_a_config_file_that_makes_no_sense_is_a_usage_error(
         configured_registries()
     assert str(tmp_path / "config.toml") in caught.value.what
     assert caught.value.hint
+
+
+def test_the_cache_is_that_of_the_environment_then_of_the_config_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _configure(tmp_path, 'cache = "shared"')
+    monkeypatch.setenv("AIOD_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    use_cache("")
+    assert cache_folder() == tmp_path / "shared"
+    assert configured_registries() == []
+    use_cache(f" {tmp_path}/new/of/mine ")
+    assert cache_folder() == tmp_path / "new" / "of" / "mine"
+    assert os.environ["AIOD_CACHE"] == str(cache_folder())
+
+
+def test_a_cache_that_cannot_be_is_a_usage_error_and_the_last_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOD_CACHE", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    for text in (f"{tmp_path}/file", f"{tmp_path}/file/below"):
+        with pytest.raises(UsageError, match="is no folder that you can read"):
+            use_cache(text)
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("AIOD_CACHE")
+    for text in ("cache = 3", 'cache = ""'):
+        _configure(tmp_path, text)
+        with pytest.raises(UsageError, match="is no folder"):
+            cache_folder()
 
 
 def test_a_config_file_that_is_no_text_is_a_usage_error(tmp_path: Path) -> None:

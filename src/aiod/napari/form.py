@@ -18,7 +18,13 @@ from aiod.napari.choice import ModelChoice
 from aiod.napari.parameters import ParameterForm
 from aiod.napari.picture import Picture
 from aiod.napari.place import PlaceForm
-from aiod.napari.project import load_parameters, load_project, save_parameters, save_project
+from aiod.napari.project import (
+    Project,
+    load_parameters,
+    load_project,
+    save_parameters,
+    save_project,
+)
 from aiod.napari.source import SourceForm
 from aiod.napari.steps import StepsEditor
 from aiod.registry import load
@@ -43,6 +49,7 @@ class RunForm(QWidget):
         self.parameters = ParameterForm()
         self.before, self.after = StepsEditor(before=True), StepsEditor(before=False)
         self.place = PlaceForm(list(profile_files(self.registry.layers)))
+        self.place.failed.connect(self.failed)
         self.choice.chosen.connect(self._show_parameters)
         self.source.turned.connect(self._show_channels)
         self._lay_out()
@@ -76,22 +83,24 @@ class RunForm(QWidget):
         """Write all that the form says. Raises AiodError."""
         source = self.source
         together = source.chosen is not None and source.chosen.together
-        save_project(path, self.request(complete=False), layers=source.names, together=together)
+        request, cache = self.request(complete=False), self.place.cache.text()
+        save_project(path, Project(request, source.names, together=together, cache=cache))
 
     def load_project(self, path: Path) -> None:
         """Show what was saved. Raises AiodError, and shows what it can."""
-        request, layers, together = load_project(path)
+        project = load_project(path)
+        request = project.request
         if request.model is not None:
             self.choice.choose(request.model)
         options = {name: getattr(request, name) for name in Request.__dataclass_fields__}
         try:
-            self.source.choose(
-                *layers, together=together, paths=[str(path) for path in request.inputs]
-            )
+            paths = [str(path) for path in request.inputs]
+            self.source.choose(*project.layers, together=project.together, paths=paths)
             self.source.show_options(options)
             self.before.show_texts(request.before)
             self.after.show_texts(request.after)
             self.place.show_options(options)
+            self.place.show_cache(project.cache)
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"{path} holds what cannot be: {str(error)[:200]}.") from error
         self._refuse(self.parameters.give(request.params))

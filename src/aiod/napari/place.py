@@ -23,7 +23,7 @@ from aiod.flow.profiles import DEFAULT_PROFILE
 from aiod.flow.request import EXPORTS
 from aiod.flow.tiles.layout import parse_sizes
 from aiod.napari.fields import Field, calm, knob_of
-from aiod.registry.settings import cache_folder
+from aiod.registry.settings import cache_folder, use_cache
 from aiod.words import printable
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -31,21 +31,27 @@ _WORDS = {"tiff": "TIFF", "geojson": "GeoJSON", "csv": "CSV"}
 
 
 class PlaceForm(QWidget):
-    """Folder, exports, device, workers, profile, tiles; `options` are those of a request."""
+    """Folder, exports, device, workers, profile, tiles; `options` are those of a request.
+
+    The cache is that of the whole program; `failed` tells of one that cannot be.
+    """
 
     changed = Signal()
+    failed = Signal(object)
 
     def __init__(self, profiles: Sequence[str]) -> None:
         super().__init__()
-        self.folder = QLineEdit()
+        self.folder, self.cache, self._taken = QLineEdit(), QLineEdit(), ""
         self.folder.setPlaceholderText("a new folder in aiod-out")
         self.folder.setToolTip("The run folder. An earlier run of the same settings goes on there.")
-        browse = QPushButton("…")
-        browse.setToolTip("Choose a folder")
-        browse.clicked.connect(self._browse)
-        row = QHBoxLayout()
-        row.addWidget(self.folder)
-        row.addWidget(browse)
+        row = _with_browser(self.folder, "Run folder")
+        self.cache.setPlaceholderText(str(cache_folder()))
+        self.cache.setToolTip(
+            "Weights and environments of models are kept here, as in a folder that a lab shares. "
+            "For good, it is named in the config file of aiod, or in the variable AIOD_CACHE."
+        )
+        self.cache.editingFinished.connect(self._use_cache)
+        beside = _with_browser(self.cache, "Cache")
         self.exports = {name: QCheckBox(_WORDS[name]) for name in EXPORTS}
         boxes = QHBoxLayout()
         for box in self.exports.values():
@@ -82,7 +88,7 @@ class PlaceForm(QWidget):
         form.addRow("Profile", self.profile)
         form.addRow("Tile (px)", self.tile)
         form.addRow("Halo (px)", self.halo)
-        form.addRow("Cache", _cache_line())
+        form.addRow("Cache", beside)
         self.show_options({})
 
     @property
@@ -117,21 +123,36 @@ class PlaceForm(QWidget):
         for line, sizes in ((self.tile, options.get("tile")), (self.halo, options.get("halo"))):
             line.setText(",".join(map(str, sizes)) if sizes else "")
 
-    def _browse(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Run folder", self.folder.text())
-        if folder:
-            self.folder.setText(folder)
+    def show_cache(self, folder: str) -> None:
+        """Use another cache; empty for the usual one. Raises UsageError."""
+        use_cache(folder or self.cache.placeholderText())
+        self._taken = folder
+        self.cache.setText(folder)
+
+    def _use_cache(self) -> None:
+        try:
+            self.show_cache(self.cache.text().strip())
+        except UsageError as error:
+            self.cache.setText(self._taken)
+            self.failed.emit(error)
 
     def _tell(self, _: Any = None) -> None:
         self.changed.emit()
 
 
-def _cache_line() -> QLineEdit:
-    """Where weights and environments are kept: to be read and copied, not typed."""
-    line = QLineEdit(str(cache_folder()))
-    line.setReadOnly(True)
-    line.setToolTip(
-        "Weights and environments of models are kept here. The variable AIOD_CACHE, or the "
-        "configuration file of aiod, names another folder, such as one that a lab shares."
-    )
-    return line
+def _with_browser(line: QLineEdit, title: str) -> QHBoxLayout:
+    """A line for a folder, and a button that has one chosen."""
+
+    def choose() -> None:
+        folder = QFileDialog.getExistingDirectory(line, title, line.text())
+        if folder:
+            line.setText(folder)
+            line.editingFinished.emit()
+
+    browse = QPushButton("…")
+    browse.setToolTip("Choose a folder")
+    browse.clicked.connect(choose)
+    row = QHBoxLayout()
+    row.addWidget(line)
+    row.addWidget(browse)
+    return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +20,32 @@ _FORMAT = 1
 _MOST_LAYERS = 1000
 
 
-def save_project(
-    path: Path, request: Request, *, layers: Sequence[str], together: bool = False
-) -> None:
-    """Write a request, and the names of the layers it is of: as channels `together`, or each.
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A request, the names of the layers it is of (as channels `together`, or each), the cache.
 
-    Raises AiodError.
+    `cache` is the folder that was typed, or empty.
     """
-    said = {
-        key: value for key, value in request_to_json(request).items() if value not in (None, [])
-    }
-    document: dict[str, Any] = {"aiod project": _FORMAT, "layers": list(layers)}
-    document |= {"as channels": together, "request": said}
+
+    request: Request
+    layers: Sequence[str] = ()
+    together: bool = False
+    cache: str = ""
+
+
+def save_project(path: Path, project: Project) -> None:
+    """Write a project. Raises AiodError."""
+    request = request_to_json(project.request)
+    document: dict[str, Any] = {"aiod project": _FORMAT, "layers": list(project.layers)}
+    document["as channels"] = project.together
+    if project.cache:
+        document["cache"] = project.cache
+    document["request"] = {k: value for k, value in request.items() if value not in (None, [])}
     write_atomically(path, yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
 
-def load_project(path: Path) -> tuple[Request, list[str], bool]:
-    """The request of a file, the names of its layers, and whether they are channels of one image.
-
-    Raises AiodError.
-    """
+def load_project(path: Path) -> Project:
+    """The project of a file. Raises AiodError."""
     document = _document(path)
     if document.get("aiod project") != _FORMAT:
         raise UsageError(
@@ -48,13 +55,17 @@ def load_project(path: Path) -> tuple[Request, list[str], bool]:
     layers = [layers] if isinstance(layers, str) else layers  # as one layer was saved before
     if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
         raise UsageError(f"The project {path} cannot be used: its layers are no list of names.")
+    cache = document.get("cache", "")
+    if not isinstance(cache, str):
+        raise UsageError(f"The project {path} cannot be used: its cache is no folder.")
     try:
         request = request_from_json(document.get("request"))
-        return request, [str(name) for name in layers], document.get("as channels") is True
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "request"
         raise UsageError(f"The project {path} cannot be used: {where}: {first['msg']}.") from error
+    together = document.get("as channels") is True
+    return Project(request, [str(name) for name in layers], together=together, cache=cache)
 
 
 def save_parameters(path: Path, values: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ from aiod.napari.background import in_background
 from aiod.napari.form import of_picture
 from aiod.napari.picture import Picture, Seen, picture_of
 from aiod.napari.results import Frame
+from aiod.registry.settings import cache_folder
 
 COPIES = Path("aiod-out", "images")
 """Where the pixels of layers are kept that no file holds, below the user's home."""
@@ -60,7 +61,7 @@ class Work(QObject):
     def __init__(self) -> None:
         super().__init__()
         self._heard.connect(self._hear)  # from the thread that reads to the window's
-        self._hosted = Hosted(self._heard.emit, folder=Path.home())
+        self._start()
         self._waiting: deque[Asked] = deque()
         self._number = 0
         self._sent = self._stopping = self._several = False
@@ -79,6 +80,9 @@ class Work(QObject):
 
     def begin(self, asked: Sequence[Asked]) -> None:
         """Do these, one after the other."""
+        if cache_folder() != self._cache:  # which a process has for life
+            self.close()
+            self._start()
         self._waiting = deque(asked)
         self._several = len(asked) > 1
         self._stems.clear()
@@ -123,6 +127,10 @@ class Work(QObject):
     def close(self, _: Any = None) -> None:
         """End the process beside the window, which need not wait for it."""
         threading.Thread(target=self._hosted.close).start()
+
+    def _start(self) -> None:
+        self._cache = cache_folder()
+        self._hosted = Hosted(self._heard.emit, folder=Path.home())
 
     def _insist(self, asked: Asked | None) -> None:
         """End the process where it does not hear of a stop, as while packages come in."""
