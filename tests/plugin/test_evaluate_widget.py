@@ -132,6 +132,38 @@ def test_time_points_are_compared_by_themselves(widget: Evaluate, qtbot: Any) ->
     assert set(np.unique(widget._viewer.layers[2].data[1])) == {0, 3}
 
 
+def test_a_layer_that_names_its_time_points_says_it_for_both(widget: Evaluate, qtbot: Any) -> None:
+    film = np.zeros((2, 6, 6), int)
+    film[:, :3, :3] = [[[1]], [[2]]]  # numbered through
+    truth = np.minimum(film, 1)  # numbered for each time point
+    widget._viewer.add_labels(film, axis_labels=("t", "y", "x"))
+    widget._viewer.add_labels(truth)
+    evaluated(widget, qtbot)
+    assert widget.notice.text == ""
+    assert shown(widget)[0][1:4] == ["2", "0", "0"]
+    widget._viewer.layers[1].axis_labels = ("z", "y", "x")
+    evaluated(widget, qtbot)
+    assert "has the axes TYX" in widget.notice.text
+
+
+def test_colours_follow_the_layers_and_leave_others_alone(
+    widget: Evaluate, qtbot: Any, labels: NDArray[Any], truth: NDArray[Any]
+) -> None:
+    viewer = widget._viewer
+    viewer.add_labels(labels, name="found")
+    viewer.add_labels(truth, name="right")
+    mine = viewer.add_image(np.zeros(labels.shape), name="found: matched, extra")
+    evaluated(widget, qtbot)
+    assert not mine.data.any()
+    assert len(viewer.layers) == 5
+    for layer in (viewer.layers["found"], viewer.layers["right"]):
+        layer.scale, layer.translate = (0.5, 0.5), (10, 20)
+    evaluated(widget, qtbot)
+    assert len(viewer.layers) == 5
+    assert viewer.layers[-2].scale.tolist() == viewer.layers[-1].scale.tolist() == [0.5, 0.5]
+    assert viewer.layers[-2].translate.tolist() == [10, 20]
+
+
 @pytest.mark.parametrize("case", ["none", "same", "sizes", "negative", "channels"])
 def test_what_cannot_be_compared_is_said_in_a_sentence(
     widget: Evaluate, qtbot: Any, case: str

@@ -9,6 +9,7 @@ import dask.array
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from napari.layers import Image
 from napari.layers._source import layer_source
 from toylab import save
@@ -106,6 +107,50 @@ def test_the_same_pixels_are_copied_once_and_others_anew(tmp_path: Path) -> None
     second = picture_of(seen_in(layer), tmp_path).path
     assert second != first
     np.testing.assert_array_equal(pixels_of(second), pixels)
+
+
+def test_arrays_that_are_computed_are_told_apart_by_all_their_pixels(tmp_path: Path) -> None:
+    stores = []
+    for name, fill in (("a", 3), ("b", 7)):
+        array = zarr.create_array(str(tmp_path / name), shape=(300, 400), dtype="uint16")
+        array[5, 5] = fill  # between whatever is looked at here and there
+        stores.append(array)
+    layers = [Image(array, name="one") for array in stores]
+    copies = [picture_of(seen_in(layer), tmp_path / "copies").path for layer in layers]
+    assert copies[0] != copies[1]
+    assert [pixels_of(path)[5, 5] for path in copies] == [3, 7]
+    assert picture_of(seen_in(layers[0]), tmp_path / "copies").path == copies[0]
+
+
+def test_a_lazy_layer_that_was_changed_is_not_its_file(tmp_path: Path) -> None:
+    pixels = RANDOM.integers(0, 60_000, (1000, 1000)).astype(np.uint16)
+    path = save(tmp_path / "a.ome.tif", pixels, "YX")
+    lazy = dask.array.from_array(pixels, chunks=256)
+    assert picture_of(seen_in(opened(path, lazy)), tmp_path / "copies").path == path
+    changed = lazy.copy()
+    changed[100:400, 600:900] = 0
+    copy = picture_of(seen_in(opened(path, changed)), tmp_path / "copies").path
+    assert copy != path
+    np.testing.assert_array_equal(pixels_of(copy), np.asarray(changed))
+
+
+def test_a_large_lazy_layer_is_compared_here_and_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiod.napari.picture._LARGE", 1000)
+    pixels = RANDOM.integers(0, 60_000, (1000, 1000)).astype(np.uint16)
+    path = save(tmp_path / "a.ome.tif", pixels, "YX")
+    lazy = dask.array.from_array(pixels, chunks=256)
+    assert picture_of(seen_in(opened(path, lazy)), tmp_path / "copies").path == path
+    changed = lazy.copy()
+    changed[100:400, 600:900] = 0
+    assert picture_of(seen_in(opened(path, changed)), tmp_path / "copies").path != path
+
+
+def test_a_mirrored_layer_has_the_size_of_its_pixels(tmp_path: Path) -> None:
+    layer = Image(np.zeros((30, 40), np.uint8), scale=(-0.5, 0.5), units=("um", "um"))
+    assert pixel_size_of(layer, "YX") == {"Y": 0.5, "X": 0.5}
+    assert pixels_of(picture_of(seen_in(layer), tmp_path).path).shape == (30, 40)
 
 
 def test_colours_stay_colours(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import tifffile
 from napari.utils.interactions import mouse_press_callbacks
 from numpy.typing import NDArray
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from skimage.measure import regionprops
 from skimage.segmentation import expand_labels
 
@@ -22,7 +24,7 @@ from aiod.flow.refine.combine import differences, vote
 from aiod.flow.refine.operations import OPERATIONS
 from aiod.flow.results.labels import open_labels
 from aiod.flow.source import Box
-from aiod.napari import desk
+from aiod.napari import desk, selection
 from aiod.napari.refine import Refine
 from aiod.napari.sections import Section
 
@@ -106,6 +108,94 @@ def test_the_count_follows_edits_and_the_pixel_size(
 
 def counts(qtbot: Any, refine: Refine, words: str) -> None:
     qtbot.waitUntil(lambda: words in refine.choose.count.text(), timeout=20_000)
+
+
+def test_nothing_is_chosen_by_a_range_of_another_property(
+    refine: Refine, qtbot: Any, done: Callable[..., str], nuclei: NDArray[Any]
+) -> None:
+    layer = refine.desk.viewer.add_labels(nuclei.copy())
+    measured(refine, qtbot)
+    refine.choose.property.knobs["property"].value = "solidity"
+    assert "not measured yet" in done(refine.choose.keep)
+    np.testing.assert_array_equal(layer.data, nuclei)
+    measured(refine, qtbot)
+    assert "nothing changed" in done(refine.choose.keep)
+
+
+def test_many_edits_are_measured_once_more_and_not_each(
+    refine: Refine, qtbot: Any, monkeypatch: pytest.MonkeyPatch, nuclei: NDArray[Any]
+) -> None:
+    refine.desk.viewer.add_labels(nuclei)
+    measured(refine, qtbot)
+    begun: list[Any] = []
+    inner = selection._measured
+
+    def slow(*args: Any) -> Any:
+        begun.append(args)
+        time.sleep(0.3)
+        return inner(*args)
+
+    monkeypatch.setattr("aiod.napari.selection._measured", slow)
+    for _ in range(10):
+        refine.choose.measure()
+    measured(refine, qtbot)
+    assert len(begun) == 2
+
+
+def test_what_was_edited_meanwhile_is_left_and_the_result_is_a_new_layer(
+    refine: Refine, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.kron(np.array([[1, 2], [3, 0]]), np.ones((10, 10), int))
+    layer = refine.desk.viewer.add_labels(pixels.copy())
+    layer.selected_label = 2
+    inner = desk._changed
+
+    def slow(*args: Any) -> Any:
+        time.sleep(0.5)
+        return inner(*args)
+
+    monkeypatch.setattr(desk, "_changed", slow)
+    refine.picked.remove()
+    assert not refine.desk.undo_button.isEnabled()
+    layer.data_setitem((np.array([19]), np.array([19])), 2)
+    edited = layer.data.copy()
+    qtbot.waitUntil(lambda: not refine.busy, timeout=20_000)
+    assert "edited meanwhile" in refine.notice.text
+    np.testing.assert_array_equal(layer.data, edited)
+    assert len(refine.desk.viewer.layers) == 2
+    assert refine.desk.undo_button.isEnabled()
+    refine.picked.remove()
+    layer.data = np.ones((5, 5), int)  # as another preview does
+    qtbot.waitUntil(lambda: not refine.busy, timeout=20_000)
+    assert layer.data.shape == (5, 5)
+    assert len(refine.desk.viewer.layers) == 3
+
+
+def test_what_was_picked_is_let_go_at_another_time_point(refine: Refine) -> None:
+    film = np.ones((3, 8, 8), int)
+    viewer = refine.desk.viewer
+    viewer.add_labels(film, axis_labels=("t", "y", "x"))
+    viewer.dims.set_current_step(0, 0)
+    refine.picked.toggle(1)
+    assert refine.picked.picked == [1]
+    viewer.dims.set_current_step(0, 1)
+    assert refine.picked.picked == []
+
+
+@pytest.mark.parametrize("answer", ["Yes", "No"])
+def test_a_file_that_qt_did_not_ask_of_is_asked_of(
+    refine: Refine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any, answer: str,
+    nuclei: NDArray[Any],
+) -> None:  # fmt: skip
+    refine.desk.viewer.add_labels(nuclei)
+    (tmp_path / "old.tif").write_text("mine")
+    chosen = (str(tmp_path / "old"), "OME-TIFF (*.tif)")
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: chosen)
+    button = getattr(QMessageBox.StandardButton, answer)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: button)
+    refine.export._ask()
+    qtbot.waitUntil(lambda: not refine.busy, timeout=20_000)
+    assert ((tmp_path / "old.tif").read_bytes() == b"mine") == (answer == "No")
 
 
 def test_intensity_needs_an_image_of_the_same_size(refine: Refine, qtbot: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from qtpy.QtWidgets import QLabel
 from superqt import QCollapsible
 from test_stitch import same_labels
-from toylab import Image, lines, pieces
+from toylab import Image, blobs, lines, pieces
 from window import labels_in, squeezed
 
 from aiod.errors import AiodError, UnknownModelError, UsageError
@@ -269,6 +270,55 @@ def test_another_cache_is_used_from_the_next_run_on(
     qtbot.addWidget(other)
     other.form.load_project(tmp_path / "a.yaml")
     assert other.form.place.cache.text() == str(shared) == str(cache_folder())
+
+
+@pytest.mark.parametrize("axes", ["tyx", "ztyx", "tzyx"])
+def test_labels_lie_on_the_image_and_call_their_axes_as_it_does(
+    segment: Segment, viewer: Any, wait: Callable[..., None], axes: str
+) -> None:
+    sizes = {"t": 2, "z": 3, "y": 60, "x": 50}
+    shape = [sizes[axis] for axis in axes]
+    image = np.stack([blobs((60, 50), seed=n) for n in range(math.prod(shape[:-2]))])
+    image = image.reshape(shape)
+    viewer.layers.clear()
+    viewer.add_image(image, name="film")
+    segment.form.source.axes.setText(axes.upper())
+    segment.form.source.axes.editingFinished.emit()
+    for do in (segment.preview, segment.run):
+        do()
+        wait()
+        (layer,) = labels_in(viewer).values()
+        assert tuple(layer.axis_labels) == tuple(axes)
+    assert layer.data.shape == image.shape
+    for at in np.ndindex(*shape[:-2]):
+        assert same_labels(np.asarray(layer.data[at]), pieces(image[at], 150))
+
+
+def test_a_growing_layer_that_the_user_changes_stops_growing(
+    segment: Segment, viewer: Any, wait: Callable[..., None], cells: Image, tmp_path: Path
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+    segment.run()
+    wait(lambda: bool(labels_in(viewer)))
+    (layer,) = labels_in(viewer).values()
+    layer.data, layer.metadata = np.zeros((3, 3), int), {}
+    wait()
+    assert "Done." in segment.notice.text
+    assert same_labels(squeezed(list(labels_in(viewer).values())[-1]), pieces(cells, 150))
+
+
+def test_what_is_doubtful_is_said_without_unfolding(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    segment.form.parameters.give({"threshold": 60_000})
+    segment.run()
+    wait()
+    assert "No object was found" in segment.notice.text
+    viewer.layers.clear()
+    viewer.add_image(np.zeros((40, 40, 3), np.uint8), name="colours", rgb=True)
+    segment.run()
+    wait()
+    assert "does not fit the model. The model takes one channel" in segment.notice.text
 
 
 def test_parameters_are_saved_and_loaded(segment: Segment, tmp_path: Path) -> None:

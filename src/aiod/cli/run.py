@@ -15,7 +15,6 @@ from aiod.cli.common import json_option, load_registry, print_json, print_table,
 from aiod.words import byte_size, counted, printable
 
 if TYPE_CHECKING:
-    from aiod.flow.record import ImageRecord
     from aiod.flow.request import Request
     from aiod.flow.run import Done
     from aiod.progress import Progress
@@ -314,9 +313,9 @@ def _report(done: Done, told: set[str], *, as_json: bool) -> None:
         print_json({"folder": str(done.folder), **done.record.model_dump(mode="json")})
     else:
         _print_images(done)
-        for image in done.record.images:
+        for image in done.images:
             news = [warning for warning in image.warnings if warning not in told]
-            for sentence in (*news, *_findings(image)):
+            for sentence in (*news, *image.findings):
                 click.echo(printable(f"{image.sample}: {sentence}"), err=True)
         for image in done.failed:
             click.echo(printable(f"\n{image.sample}: {image.error}"), err=True)
@@ -336,32 +335,13 @@ def _print_images(done: Done) -> None:
             "–" if image.seconds is None else f"{image.seconds:.1f} s",
             str(done.folder / image.labels) if image.labels else image.status,
         )
-        for image in done.record.images
+        for image in done.images
     ]
     if max(len(row[-1]) for row in rows) > room_left(headings, rows, wide=4):
-        within = [image.labels or image.status for image in done.record.images]
+        within = [image.labels or image.status for image in done.images]
         rows = [(*row[:-1], where) for row, where in zip(rows, within, strict=True)]
         headings = (*headings[:-1], "Where in the folder")
     print_table(headings, rows, wide=4)
-
-
-def _findings(image: ImageRecord) -> Iterator[str]:
-    """What the numbers of an image's labels say, in words."""
-    if image.objects == 0:
-        yield (
-            "no object was found. Look at the picture: is it the right channel, are objects "
-            "brighter than the background, does the model's diameter fit them?"
-        )
-    if (certificate := image.certificate) is not None:
-        score = next(
-            f"{words} {certificate[key]:.3f}"
-            for key, words in (("f1_at_0.9", "F1 at IoU 0.9"), ("dice", "Dice"))
-            if key in certificate
-        )
-        yield (
-            f"random crops done without tiles ({certificate['crops']}) beside the result: "
-            f"{score}, where 1 is the same."
-        )
 
 
 def _where(done: Done) -> None:
@@ -369,12 +349,12 @@ def _where(done: Done) -> None:
         click.echo(f"{counted(done.earlier, 'label image')} finished before, taken as it is.")
     click.echo(f"Folder:   {done.folder}")
     for key, heading in (("overlay", "Picture"), ("csv", "Table"), ("geojson", "Outlines")):
-        paths = [image.outputs[key] for image in done.record.images if key in image.outputs]
+        paths = [image.outputs[key] for image in done.images if key in image.outputs]
         if paths:
             more = f"   (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
             click.echo(printable(f"{heading + ':':<10}{done.folder / paths[0]}{more}"))
     click.echo(f"Record:   {done.folder / 'run.json'}   (methods.md and citations.bib beside it)")
-    if any(image.labels for image in done.record.images):
+    if any(image.labels for image in done.images):
         click.echo(f"Look:     aiod view {shlex.quote(str(done.folder))}")
 
 

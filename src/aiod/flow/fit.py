@@ -23,6 +23,8 @@ NEAR = 1.25
 """Pixel sizes that differ by a smaller factor are taken as the same."""
 _NEAR_GIVEN = 1.05
 """A diameter that the user gives is followed unless it makes less difference than this."""
+_MOST_ENLARGED = 16
+"""How many times as wide an image may become for a model's pixel size: more is a wrong unit."""
 GRAY = "gray"
 _MENDING = {"float32": "normalise", "uint8": "to_uint8", "uint16": "to_uint16"}
 """The step that gives pixels of a type."""
@@ -284,6 +286,12 @@ def _factors(
         notes.append(
             f"Pixels are {own} µm, the model was trained on {words} µm: "
             "--rescale brings the image to that size and the masks back."
+        )
+    elif factors and max(factors.values()) > _MOST_ENLARGED:
+        misfits.append(
+            f"Pixels are {own} µm: for the model's {words} µm the image would be enlarged "
+            f"{max(factors.values()):,.0f} times. If they are nanometres, say so: --pixel-size "
+            f"{max(source.pixel_size.values()):g}nm; else --no-rescale takes the image as it is"
         )
     elif factors and zoom.rescale is None:
         notes.append(f"Pixels are {own} µm: the model sees the image at its own {words} µm.")

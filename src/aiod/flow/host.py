@@ -21,6 +21,7 @@ import contextlib
 import math
 import os
 import queue
+import signal
 import sys
 import tempfile
 import threading
@@ -108,6 +109,8 @@ class Host:
         self._waiting.put(None)
         self._halt()
         time.sleep(_SECONDS_TO_END)
+        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with an installer at work, say
         os._exit(1)
 
     def _halt(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -22,6 +23,10 @@ _TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 """Variables that name the folder for temporary files, on Linux and macOS and on Windows."""
 
 
+Outbox = queue.SimpleQueue[Mapping[str, Any] | None]
+"""What is to be sent to a process; None is the end."""
+
+
 class Hosted:
     """The process, from when it is first asked for something until `close`.
 
@@ -34,6 +39,7 @@ class Hosted:
         self._hear, self._folder = hear, folder
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._outbox: Outbox = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
 
@@ -43,25 +49,21 @@ class Hosted:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def ask(self, said: Mapping[str, Any]) -> None:
-        """Send a request; returns at once."""
+    def ask(self, said: Mapping[str, Any]) -> int | None:
+        """Send a request; returns at once, with the number of the process that is asked."""
         with self._lock:
             if self._closing:
-                return
+                return None
             if self._process is None or self._process.poll() is not None:
                 self._start()
             assert self._process is not None
-            assert self._process.stdin is not None
-            with contextlib.suppress(OSError):  # lost: who reads from it tells of that
-                protocol.write(self._process.stdin, said)
+            self._outbox.put(said)
+            return self._process.pid
 
     def stop(self) -> None:
         """Have what is under way end; what it finished is kept."""
         with self._lock:
-            process = self._process
-            if process is not None and process.poll() is None and process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    protocol.write(process.stdin, {"do": "stop"})
+            self._outbox.put({"do": "stop"})
 
     def kill(self) -> None:
         """End the process with all it started, at once; it is told of as lost."""
@@ -77,14 +79,11 @@ class Hosted:
             process = self._process
         if process is None:
             return
-        assert process.stdin is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        try:
+        self._outbox.put(None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            process.wait()
+        _kill(process)  # and what it left, such as an installer at work
+        process.wait()
 
     def _start(self) -> None:
         # Both outlive the process: somebody may want to read its last words, and what it or its
@@ -100,6 +99,10 @@ class Hosted:
             env={**os.environ, **dict.fromkeys(_TEMPORARY, scratch.name)},
             start_new_session=True,
         )
+        self._outbox = queue.SimpleQueue()
+        assert self._process.stdin is not None
+        writing = (self._process.stdin, self._outbox)
+        threading.Thread(target=_write, args=writing, daemon=True).start()
         reading = (self._process, self._log, scratch)
         threading.Thread(target=self._read, args=reading, daemon=True).start()
 
@@ -115,16 +118,21 @@ class Hosted:
                 if not self._closing:
                     self._hear(message)
         process.wait()
-        scratch.cleanup()
         if not self._closing:
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
             log.seek(0, 2)
             log.seek(max(0, log.tell() - _SHOWN_OF_LOG))
             words = log.read().decode("utf-8", "replace")
-            self._hear(Message({"event": "lost", "code": process.returncode, "words": words}))
+            lost = {"event": "lost", "pid": process.pid, "code": process.returncode}
+            self._hear(Message({**lost, "words": words}))
         log.close()
+        scratch.cleanup()
+
+
+def _write(stdin: IO[bytes], outbox: Outbox) -> None:
+    """Send what is to be said: a pipe takes little at a time, and a window may not wait for it."""
+    with contextlib.suppress(OSError), stdin:  # lost: who reads from it tells of that
+        while (said := outbox.get()) is not None:
+            protocol.write(stdin, said)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

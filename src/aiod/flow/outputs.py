@@ -28,13 +28,15 @@ def write_outputs(
 ) -> ImageRecord:
     """Write the overlay and the `exports` that are not there yet; the record with their paths.
 
+    Those that are there of other labels of that name, which these have replaced, are made anew too.
     `light` is what `light_of` the image gave, where that was asked before.
     Raises AiodError when a file cannot be written.
     """
-    wanted = ["overlay", *exports]
+    named = {k: folder / f"{record.sample}_{record.set}{end}" for k, end in SUFFIXES.items()}
+    left = [k for k, path in named.items() if k not in record.outputs and path.is_file()]
     paths = {
-        kind: folder / f"{record.sample}_{record.set}{SUFFIXES[kind]}"
-        for kind in dict.fromkeys(wanted)
+        kind: named[kind]
+        for kind in dict.fromkeys(["overlay", *exports, *left])
         if kind not in record.outputs or not (folder / record.outputs[kind]).is_file()
     }
     if not paths or record.labels is None:

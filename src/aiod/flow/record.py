@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -215,6 +215,25 @@ class ImageRecord(Strict):
         Count | None, Field(description="Bytes that a process of the model had at most.")
     ] = None
     warnings: Annotated[tuple[Text, ...], Field(description="What to know of it.")] = ()
+
+    @property
+    def findings(self) -> Iterator[str]:
+        """What the numbers of its labels say, in words."""
+        if self.objects == 0:
+            yield (
+                "no object was found. Look at the picture: is it the right channel, are objects "
+                "brighter than the background, does the model's diameter fit them?"
+            )
+        if (certificate := self.certificate) is not None:
+            score = next(
+                f"{words} {certificate[key]:.3f}"
+                for key, words in (("f1_at_0.9", "F1 at IoU 0.9"), ("dice", "Dice"))
+                if key in certificate
+            )
+            yield (
+                f"random crops done without tiles ({certificate['crops']}) beside the result: "
+                f"{score}, where 1 is the same."
+            )
 
 
 class RepeatRecord(Strict):

@@ -60,8 +60,13 @@ class Done:
     samples: tuple[str, ...] = ()
 
     @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """Those that were asked for; the folder may hold others of the same settings."""
+        return tuple(image for image in self.record.images if image.sample in self.samples)
+
+    @property
     def failed(self) -> tuple[ImageRecord, ...]:
-        return tuple(image for image in self.record.images if image.status != "done")
+        return tuple(image for image in self.images if image.status != "done")
 
 
 def _say_nothing(_: str) -> None:

@@ -43,6 +43,24 @@ class _Change:
     after: int
 
 
+class _Begun:
+    """A layer as it was when work on it began; `edited` is whether it has changed since."""
+
+    def __init__(self, layer: Labels) -> None:
+        self.layer, self.place = layer, beside(layer)
+        self._data, self._history, self._stirred = layer.data, _history(layer), False
+        for name in _EDITS:
+            getattr(layer.events, name).connect(self._stir)  # napari forgets it when this is gone
+
+    def _stir(self, _: Any = None) -> None:
+        self._stirred = True
+
+    @property
+    def edited(self) -> bool:
+        same = self.layer.data is self._data and _history(self.layer) == self._history
+        return self._stirred or not same
+
+
 class Desk(QWidget):
     """The layer that is refined, and the image that belongs to it.
 
@@ -63,6 +81,7 @@ class Desk(QWidget):
         )
         self.undo_button = QPushButton("Undo")
         self.undo_button.clicked.connect(self.undo)
+        self.busy.connect(self.undo_button.setDisabled)
         form = rows()
         form.addRow("Labels", self.labels.native)
         form.addRow("Image", self.image.native)
@@ -151,7 +170,8 @@ class Desk(QWidget):
             self.notice.fail(error)
             return
         at = self.time if here else None
-        self.run(what, partial(_changed, mask, function, at), partial(self._show, what, layer))
+        begun = _Begun(layer)
+        self.run(what, partial(_changed, mask, function, at), partial(self._show, what, begun))
 
     @property
     def time(self) -> int | None:
@@ -161,15 +181,19 @@ class Desk(QWidget):
         step = round(float(self.layer.world_to_data(self.viewer.dims.point)[0]))
         return min(max(step, 0), int(finest(self.layer).shape[0]) - 1)
 
-    def _show(self, what: str, layer: Labels, change: _Change) -> None:
+    def _show(self, what: str, begun: _Begun, change: _Change) -> None:
         if not change.places[0].size:
             self.notice.say(f"{what}: nothing changed.")
             return
+        layer = begun.layer
         where = "in a new layer" if self.aside.value else _why_not_in_place(layer, change)
+        if begun.edited:
+            where = "in a new layer, as this one was edited meanwhile"
         if where is None and layer in self.viewer.layers:
             layer.data_setitem(change.places, change.values.astype(layer.data.dtype))
         else:
-            self.add(f"{layer.name}: {what.lower()}", change.pixels, layer)
+            name = f"{layer.name}: {what.lower()}"
+            self.viewer.add_labels(change.pixels, name=name, **begun.place)
         self.notice.say(
             f"{what}: {counted(change.before, 'object')} before, {change.after:,} now"
             f"{f', {where}' if where else ''}."

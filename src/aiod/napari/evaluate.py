@@ -32,7 +32,7 @@ from aiod.flow.results.evaluate import THRESHOLDS, evaluate_instances, evaluate_
 from aiod.flow.results.figures import Table, class_table, instance_table, write_table
 from aiod.napari.background import in_background
 from aiod.napari.knobs import rows
-from aiod.napari.masks import Mask, apart, beside, chooser, follow, source_of
+from aiod.napari.masks import Mask, agreed, apart, beside, chooser, follow, source_of
 from aiod.napari.notice import Notice
 
 COLOURS = {"matched": "#009e73", "missed": "#56b4e9", "extra": "#d55e00"}
@@ -130,11 +130,12 @@ class Evaluate(QWidget):
         """Compare the layers in the background, then show what was found."""
         labels, truth = self.labels.value, self.truth.value
         try:
-            ours, theirs = Mask.of(labels), Mask.of(truth, what="true labels")
+            masks = [Mask.of(labels), Mask.of(truth, what="true labels")]
             if labels is truth:
                 raise UsageError(
                     "The labels and the truth are the same layer.", hint="choose two layers"
                 )
+            ours, theirs = agreed(masks)
         except AiodError as error:
             self.notice.fail(error)
             return
@@ -164,7 +165,10 @@ class Evaluate(QWidget):
             ours, theirs = found.painted
             self._paint(f"{labels.name}: matched, extra", ours, labels, found.colours["extra"])
             # Napari takes a while for each: what was clicked meanwhile comes in between.
-            QTimer.singleShot(0, partial(self._paint_missed, theirs, truth, found))
+            later = QTimer(self)  # which is gone when this is
+            later.timeout.connect(partial(self._paint_missed, theirs, truth, found))
+            later.setSingleShot(True)
+            later.start(0)
         else:
             self.button.setEnabled(True)
 
@@ -176,13 +180,17 @@ class Evaluate(QWidget):
         self, name: str, pixels: NDArray[Any], layer: Labels, colours: DirectLabelColormap
     ) -> None:
         """Show verdicts in a layer of their own, which the next evaluation takes again."""
-        layers = self._viewer.layers
-        if name in layers and layers[name].data.shape == pixels.shape:
-            layers[name].data = pixels
+        about = {"aiod": {"evaluated": name}}
+        before = [each for each in self._viewer.layers if each.metadata == about]
+        if before and before[0].data.shape == pixels.shape:
+            before[0].data = pixels
+            for key, value in beside(layer).items():
+                setattr(before[0], key, value)
             return
         painted = self._viewer.add_labels(
             pixels,
             name=name,
+            metadata=about,
             colormap=colours,
             features={"object": ["", *VERDICTS]},
             opacity=0.6,  # so that what was missed is seen through what is too much

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ Pixels = NDArray[Any]
 
 _TIME = {"t", "time", "frame", "frames"}
 _CHANNEL = {"c", "channel", "channels"}
+_UNNAMED = re.compile(r"(axis )?-?\d+")
+"""What napari calls axes of which nobody said a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,8 @@ class Mask:
     axes: str
     data: Any
     pixel_size: Mapping[str, float]
+    named: bool = True
+    """Whether the layer says itself what its axes are."""
 
     @classmethod
     def of(cls, layer: Labels | None, *, what: str = "labels") -> Mask:
@@ -44,7 +49,8 @@ class Mask:
                 hint="open or make a Labels layer, and choose it above",
             )
         axes = axes_of(layer)
-        return cls(layer.name, axes, finest(layer), pixel_size_of(layer, axes))
+        named = "T" in axes or not all(map(_UNNAMED.fullmatch, layer.axis_labels))
+        return cls(layer.name, axes, finest(layer), pixel_size_of(layer, axes), named)
 
     def pixels(self) -> Pixels:
         """A copy of the pixels as they are now. Raises UsageError where they are no labels."""
@@ -58,6 +64,27 @@ class Mask:
         pixels = self.pixels()
         size = min(pixels.dtype.itemsize, 4 if int(pixels.max(initial=0)) < 1 << 32 else 8)
         return source_of(pixels.astype(f"u{size}", copy=False), self.axes, self.pixel_size)
+
+
+def agreed(masks: Sequence[Mask]) -> list[Mask]:
+    """Masks that are taken pixel by pixel, all with the axes of those that name them.
+
+    A film whose first axis is called t is one of time points also where the other layer says
+    nothing. Raises UsageError where the layers contradict each other.
+    """
+    said = {mask.axes: mask.name for mask in masks if mask.named}
+    same = {len(mask.axes) for mask in masks}
+    if len(same) > 1 or not said:
+        return list(masks)
+    if len(said) > 1:
+        (axes, name), (others, other) = list(said.items())[:2]
+        raise UsageError(
+            f"{name} has the axes {axes}, {other} has {others}.",
+            hint="name the axes of one of them as they are (layer.axis_labels)",
+        )
+    (axes,) = said
+    size = {mask.name: {a: n for a, n in mask.pixel_size.items() if a in axes} for mask in masks}
+    return [replace(mask, axes=axes, pixel_size=size[mask.name]) for mask in masks]
 
 
 def source_of(pixels: Pixels, axes: str, pixel_size: Mapping[str, float]) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Sequence
 
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QToolButton, QVBoxLayout, QWidget
@@ -35,6 +36,8 @@ FIELDS = {
 _QUOTED = re.compile(r"(`[^`]*`)")
 _OPTION = re.compile(r"(?<![\w/-])(-o|--[a-z]+(?:-[a-z]+)*)(?![\w/-])")
 
+_SHOWN = 2
+"""Warnings that are shown without unfolding anything."""
 _COLOURS = {"news": "", "warning": "color: #d9a400", "error": "color: #e05050"}
 
 
@@ -45,10 +48,10 @@ class Notice(QWidget):
         super().__init__()
         self._text, self._more = _label(), _label()
         self._fold = QToolButton()
-        self._fold.setText("Details")
+        self._fold.setText("▸ Details")
         self._fold.setCheckable(True)
         self._fold.setAutoRaise(True)
-        self._fold.toggled.connect(self._more.setVisible)
+        self._fold.toggled.connect(self._unfold)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
@@ -65,6 +68,10 @@ class Notice(QWidget):
     def details(self) -> str:
         """What the fold holds."""
         return str(self._more.text())
+
+    def _unfold(self, shown: bool) -> None:
+        self._more.setVisible(shown)
+        self._fold.setText("▾ Details" if shown else "▸ Details")
 
     def clear(self) -> None:
         self.setVisible(False)
@@ -84,8 +91,11 @@ class Notice(QWidget):
     def fail(self, error: BaseException) -> None:
         """Show an error: a user's in its own words, one of ours with its traceback in the fold."""
         if isinstance(error, AiodError):
-            details = in_a_window("\n".join(error.details))
-            self.say(in_a_window(sentence_of(error)), details=details, kind="error")
+            sentence, details = sentence_of(error), list(error.details)
+            if details and not error.hint:  # the first of them says why
+                sentence += f" {details.pop(0)}"
+            told = in_a_window("\n".join(details))
+            self.say(in_a_window(sentence), details=told, kind="error")
         else:
             self.say(
                 f"This is a defect of aiod: {type(error).__name__}. Please report it.",
@@ -100,21 +110,25 @@ class Report:
     def __init__(self, notice: Notice) -> None:
         self._notice = notice
         self._said: list[tuple[str, str]] = []
+        self._warnings: list[str] = []
         self._problems: list[tuple[str, BaseException]] = []
 
     def begin(self) -> None:
         """Nothing is known yet."""
         self._notice.clear()
         self._said.clear()
+        self._warnings.clear()
         self._problems.clear()
 
-    def add(self, sentence: str, details: str = "") -> None:
-        """Something is done."""
+    def add(self, sentence: str, details: str = "", *, warnings: Sequence[str] = ()) -> None:
+        """Something is done; of `warnings` the first are shown with it."""
         self._said.append((sentence, details))
+        self._warnings += warnings
 
     def only(self, sentence: str) -> None:
         """This is all there is to say, but for problems."""
         self._said[:] = [(sentence, "")]
+        self._warnings.clear()
 
     def add_problem(self, layer: str, error: BaseException) -> None:
         """Something of a layer failed."""
@@ -135,7 +149,10 @@ class Report:
                 "\n".join(dict.fromkeys(filter(None, each)))
                 for each in zip(*self._said, strict=True)
             )
-            self._notice.say(sentences, details=rest)
+            told = list(dict.fromkeys(self._warnings))
+            text = "\n".join([sentences, *told[:_SHOWN]])
+            details = "\n".join(filter(None, [*told[_SHOWN:], rest]))
+            self._notice.say(text, details=details, kind="warning" if told else "news")
         else:
             self._notice.clear()
 

@@ -6,8 +6,11 @@ one channel cut out, a filtered image) is written to a file first, tile by tile.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,10 @@ _BY_COUNT = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
 _BAND = 1 << 22
 _LOOK = 64
 """Side of the squares of pixels by which a layer and a file are compared."""
+_LOOKS = 256
+"""Squares by which a layer that is computed when it is read is compared where it is large."""
+_LARGE = 1 << 28
+"""Bytes from which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +163,11 @@ def pixel_size_of(layer: Any, axes: str) -> dict[str, float]:
         if axis not in "ZYX":
             continue
         factor = _micrometres(unit)
+        size = abs(float(scale))  # a negative one mirrors what is shown
         if factor is not None:
-            found[axis] = float(scale) * factor
-        elif float(scale) != 1.0:
-            found[axis] = float(scale)
+            found[axis] = size * factor
+        elif size != 1.0:
+            found[axis] = size
     return found if {"Y", "X"} <= found.keys() else {}
 
 
@@ -187,8 +195,8 @@ def picture_of(seen: Seen, folder: Path) -> Picture:
 def _channels_in(seen: Seen) -> tuple[str, ...] | None:
     """Which of its file's channels a layer shows, none for all; None where it shows another image.
 
-    An array in memory may have been changed: all of its pixels are compared. What is computed when
-    it is read may be too large for that: squares of pixels are, and must tell channels apart.
+    A layer may have been changed: all of its pixels are compared. What is computed when it is read
+    may be too large for that: many squares of pixels are, and must tell channels apart.
     """
     assert seen.path is not None
     try:
@@ -212,17 +220,22 @@ def _channels_in(seen: Seen) -> tuple[str, ...] | None:
     if "C" in seen.sizes:
         return None
     channels = [n for n in range(count) if _alike(seen, image, n, _squares)]
-    if isinstance(seen.data, np.ndarray):
-        channels = [n for n in channels if _whole(seen, image, n)][:1]
-    return (str(channels[0] + 1),) if len(channels) == 1 else None
+    channels = [n for n in channels if _whole(seen, image, n)]
+    certain = _is_compared_whole(seen)  # then those that are alike are the same
+    return (str(channels[0] + 1),) if channels and (certain or len(channels) == 1) else None
 
 
 Ranges = dict[str, tuple[int, int]]
 
 
 def _whole(seen: Seen, image: Image, channel: int | None) -> bool:
-    """Whether all pixels are alike, where they lie in memory; else what the squares say."""
-    return not isinstance(seen.data, np.ndarray) or _alike(seen, image, channel, _bands)
+    """Whether all pixels are alike; of a large layer that is not in memory, many of them."""
+    return _alike(seen, image, channel, _bands if _is_compared_whole(seen) else _scattered)
+
+
+def _is_compared_whole(seen: Seen) -> bool:
+    size = math.prod(seen.shape) * seen.data.dtype.itemsize
+    return isinstance(seen.data, np.ndarray) or size <= _LARGE
 
 
 def _squares(sizes: Mapping[str, int]) -> Iterator[Ranges]:
@@ -232,6 +245,18 @@ def _squares(sizes: Mapping[str, int]) -> Iterator[Ranges]:
         for axis, n in sizes.items():
             side = _LOOK if axis in "YX" else 1
             start = int(part * max(0, n - side))
+            ranges[axis] = (start, min(n, start + side))
+        yield ranges
+
+
+def _scattered(sizes: Mapping[str, int]) -> Iterator[Ranges]:
+    """Squares here and there, the same ones each time."""
+    random = np.random.default_rng(0)
+    for _ in range(_LOOKS):
+        ranges = {}
+        for axis, n in sizes.items():
+            side = _LOOK if axis in "YX" else 1
+            start = int(random.integers(max(1, n - side + 1)))
             ranges[axis] = (start, min(n, start + side))
         yield ranges
 
@@ -308,21 +333,42 @@ def _copied(seen: Seen, folder: Path) -> Path:
 def _mark(seen: Seen) -> str:
     """The same for the same pixels, so that a copy is made once, and found again another day.
 
-    All pixels of an array in memory count, which may be changed in place. Of one that is computed
-    when it is read, that may be large, its own name and some of the pixels.
+    Arrays in memory may be changed in place and are looked at each time. What is computed when it
+    is read is so once: it may take long, and napari shows it as it was then, too.
     """
     if seen.parts:
         return hashlib.sha256(repr([_mark(part) for part in seen.parts]).encode()).hexdigest()[:16]
-    if isinstance(seen.data, np.ndarray):
-        pixels = seen.data
-    else:
-        pixels = np.asarray(
-            seen.data[tuple(slice(None, None, max(1, n // 64)) for n in seen.shape)]
-        )
-    said = (seen.axes, seen.shape, sorted(seen.pixel_size.items()), pixels.dtype.str)
-    mark = hashlib.sha256(repr((*said, getattr(seen.data, "name", ""))).encode())
-    mark.update(np.ascontiguousarray(pixels).view(np.uint8).data)
+    said = (seen.axes, seen.shape, sorted(seen.pixel_size.items()), str(seen.data.dtype))
+    mark = hashlib.sha256(repr(said).encode())
+    mark.update(_digest_of(seen.data))
     return mark.hexdigest()[:16]
+
+
+_DIGESTS: dict[int, tuple[Any, bytes]] = {}
+"""The id of an array that is computed when it is read -> the array, and a digest of its pixels."""
+
+
+def _digest_of(data: Any) -> bytes:
+    there, known = _DIGESTS.get(id(data), (None, b""))
+    if there is not None and there() is data:
+        return known
+    digest = hashlib.sha256()
+    for part in _parts(data.shape):
+        pixels = np.ascontiguousarray(data[part])
+        digest.update(pixels.view(np.uint8).data if pixels.size else b"")
+    if not isinstance(data, np.ndarray):
+        with contextlib.suppress(TypeError):  # of a kind that cannot be watched
+            _DIGESTS[id(data)] = weakref.ref(data), digest.digest()
+    return digest.digest()
+
+
+def _parts(shape: tuple[int, ...]) -> Iterator[tuple[slice | int, ...]]:
+    """All of an array: rows of its planes, each some millions of pixels."""
+    outer, rest = shape[:-3], shape[-3:]
+    rows = max(1, _BAND // max(1, math.prod(rest[1:])))
+    for position in np.ndindex(*outer):
+        for top in range(0, rest[0] if rest else 0, rows):
+            yield (*position, slice(top, top + rows))
 
 
 def _storable(seen: Seen) -> np.dtype[Any]:

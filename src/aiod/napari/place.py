@@ -42,7 +42,7 @@ class PlaceForm(QWidget):
     def __init__(self, profiles: Sequence[str]) -> None:
         super().__init__()
         self.folder, self.cache, self._taken = QLineEdit(), QLineEdit(), ""
-        self.folder.setPlaceholderText("a new folder in aiod-out")
+        self.folder.setPlaceholderText("one for these settings, in aiod-out")
         self.folder.setToolTip("The run folder. An earlier run of the same settings goes on there.")
         row = _with_browser(self.folder, "Run folder")
         self.cache.setPlaceholderText(str(cache_folder()))

@@ -54,6 +54,7 @@ class Outcome(QTableWidget):
     def begin(self) -> None:
         """Nothing is done yet."""
         self.setRowCount(0)
+        self.setVisible(False)
 
     def add(self, images: Sequence[ImageRecord]) -> None:
         """Add images of a run."""

@@ -45,19 +45,21 @@ class Frame:
         )
 
     def fitted(self, labels: Pixels, axes: str) -> tuple[Pixels, str]:
-        """Labels without the axes of one that the layer lacks, and the axes that are left.
+        """Labels in the order of the layer's axes, without those it lacks; and the axes left.
 
-        An axis C of the layer becomes one of width 1, so that the axes before it stay in place.
+        An axis C of the layer becomes one of width 1, so that the axes before it stay in place;
+        what has several pixels along an axis that the layer lacks keeps it, in front.
         """
-        kept = "".join(
-            a for a, n in zip(axes, labels.shape, strict=True) if a in self.axes or n > 1
-        )
+        kept = [a for a, n in zip(axes, labels.shape, strict=True) if a in self.axes or n > 1]
         index: tuple[Any, ...] = tuple(slice(None) if a in kept else 0 for a in axes)
-        labels = labels[index]
-        at = self.axes.find("C")
-        if at > 0 and "C" not in kept and any(axis in kept for axis in self.axes[:at]):
-            labels, kept = np.expand_dims(labels, at), f"{kept[:at]}C{kept[at:]}"
-        return labels, kept
+        order = [a for a in kept if a not in self.axes] + [a for a in self.axes if a in kept]
+        labels = labels[index].transpose([kept.index(a) for a in order])
+        before = [a for a in order if a in self.axes.partition("C")[0]]
+        if "C" in self.axes and "C" not in order and before:
+            at = order.index(before[-1]) + 1
+            labels = np.expand_dims(labels, at)
+            order.insert(at, "C")
+        return labels, "".join(order)
 
     def place(
         self,
@@ -76,7 +78,8 @@ class Frame:
             for a in axes
         ]
         units = tuple(self.units.get(a, "pixel") for a in axes)
-        return {"scale": scale, "translate": translate, "units": units}
+        names = tuple(axes.lower())  # by which time is told from depth
+        return {"scale": scale, "translate": translate, "units": units, "axis_labels": names}
 
 
 class Growing:
@@ -99,15 +102,15 @@ class Growing:
             return
         key = (said["sample"], said["set"])
         axes, start = said["axes"], said["start"]
+        whole, kept = self._frame.fitted(np.broadcast_to(np.uint32(0), said["whole"]), axes)
         if key not in self._layers:
-            self._layers[key] = self._new(said)
+            self._layers[key] = self._new(said, np.zeros(whole.shape, np.uint32), kept)
             self._counts[key] = 0
         layer, count = self._layers[key], self._counts[key]
-        if layer not in self._viewer.layers:
-            return  # the user took it away
+        if layer not in self._viewer.layers or layer.data.shape != whole.shape:
+            return  # the user took it away, or has something else in it
         box = Box(tuple(start), tuple(a + n for a, n in zip(start, labels.shape, strict=True)))
         ranges = dict(zip(axes, box.slices, strict=True))
-        kept = _about(layer)["axes"]
         part, _ = self._frame.fitted(labels, axes)
         index = tuple(ranges.get(axis, slice(None)) for axis in kept)
         layer.data[index] = np.where(part > 0, part.astype(np.uint32) + np.uint32(count), 0)
@@ -121,10 +124,9 @@ class Growing:
             if layer in self._viewer.layers:  # neither its extent nor its highlight has changed
                 layer.refresh(thumbnail=False, highlight=False, extent=False)
 
-    def _new(self, said: Mapping[str, Any]) -> Any:
+    def _new(self, said: Mapping[str, Any], empty: Pixels, kept: str) -> Any:
         assert self._frame is not None
         axes, thin = said["axes"], said["thin"]
-        empty, kept = self._frame.fitted(np.zeros(said["whole"], np.uint32), axes)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in axes}
         step |= {a: thin * step.get(a, 1.0) for a in "YX"}
         name = f"{said['set']} (arriving)"
@@ -161,9 +163,6 @@ def show_prepared(viewer: Any, frame: Frame, message: Message, asker: object) ->
     said, pixels = message.said, message.pixels
     assert pixels is not None
     pixels, kept = frame.fitted(pixels, said["axes"])
-    # As the layer has its axes; those that it lacks, as channels of several, in front.
-    order = [a for a in kept if a not in frame.axes] + [a for a in frame.axes if a in kept]
-    pixels, kept = pixels.transpose([kept.index(a) for a in order]), "".join(order)
     about = {"preview": said["set"], "of": frame.layer, "asker": id(asker), "prepared": True}
     shown = Shown(f"{said['set']} (after the steps)", pixels, kept, about)
     place = frame.place(kept, start=said["start"], step=said["step"])

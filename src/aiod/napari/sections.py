@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QListWidget,
     QListWidgetItem,
+    QMessageBox,
     QPushButton,
     QStackedWidget,
     QVBoxLayout,
@@ -31,7 +32,7 @@ from aiod.flow.refine.operations import COMBINATIONS, OPERATIONS, operate
 from aiod.flow.results.formats import FORMATS, write_labels
 from aiod.napari.desk import Desk
 from aiod.napari.knobs import Knobs
-from aiod.napari.masks import Mask, Pixels, apart, source_of
+from aiod.napari.masks import Mask, Pixels, agreed, apart, source_of
 
 _DIFFERENCES = {None: "transparent", 0: "transparent", 1: "#d55e00", 2: "#cc79a7"}
 _MEANINGS = ["", "an object in some layers only", "not the same object"]
@@ -160,7 +161,7 @@ class Combine(Section):
         try:
             if len(layers) < 2:
                 raise UsageError("One layer has nothing to be compared with.", hint="check two")
-            masks = [Mask.of(layer) for layer in layers]
+            masks = agreed([Mask.of(layer) for layer in layers])
         except AiodError as error:
             self.desk.notice.fail(error)
             return
@@ -228,10 +229,20 @@ class Export(Section):
         kinds |= {".csv": "Table"}
         filters = ";;".join(f"{name} (*{ending})" for ending, name in kinds.items())
         path, chosen = QFileDialog.getSaveFileName(self, "Save the labels", "labels", filters)
-        if path:
-            ending = next(e for e, name in kinds.items() if chosen.startswith(name))
-            named = path.lower().endswith(tuple(FORMATS))
-            self.export(path if named else path + ending)
+        if not path:
+            return
+        if not path.lower().endswith(tuple(FORMATS)):
+            path += next(e for e, name in kinds.items() if chosen.startswith(name))
+            # Qt asked of the name without its ending, which may not have been there.
+            if Path(path).exists() and not self._may_replace(path):
+                return
+        self.export(path)
+
+    def _may_replace(self, path: str) -> bool:
+        answer = QMessageBox.question(
+            self, "Save the labels", f"{Path(path).name} is there already. Replace it?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
 
 def called(name: str) -> str:

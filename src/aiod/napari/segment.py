@@ -127,16 +127,21 @@ class Segment(QWidget):
                     "A preview is of what you see.", hint="choose an image layer above"
                 )
             request = self.form.request()
-            asked = [self._asked(do, request, layer, each) for layer, each in seen]
         except AiodError as error:
             self.notice.fail(error)
             self.done.emit()
             return
-        self._several = len(asked) > 1
+        self._several = len(seen) > 1
+        asked = [] if seen else [Asked(do, request)]
+        for layer, each in seen:
+            try:
+                asked.append(self._asked(do, request, layer, each))
+            except AiodError as error:  # the others can be looked at all the same
+                self._report.add_problem(layer.name, error)
         if do == "run":
             self.table.begin()
         self._set_busy(busy=True)
-        self._work.begin(asked or [Asked(do, request)])
+        self._work.begin(asked)
 
     def _asked(self, do: str, request: Request, layer: Any, seen: Seen) -> Asked:
         frame, region = Frame.of(layer, seen.drawn_axes), None
@@ -184,7 +189,8 @@ class Segment(QWidget):
             for row in plan["rows"]
         ]
         sentence = f"{said['sentence']} {byte_size(memory)} a worker beside the model."
-        self._report.add(sentence, "\n".join([*lines, *plan["notes"], *plan["errors"]]))
+        left_out = [in_a_window(error) for error in plan["errors"]]
+        self._report.add(sentence, "\n".join([*lines, *plan["notes"]]), warnings=left_out)
         self._work.go_on()
 
     def _show_done(self, asked: Asked, said: Mapping[str, Any]) -> None:
@@ -227,8 +233,9 @@ class Segment(QWidget):
                 what, *details = str(failed[0].error).splitlines()
             self._work.fail(asked, AiodError(what, details=details))
             return
-        warnings = "\n".join(dict.fromkeys(w for image in images for w in image.warnings))
-        self._report.add(f"Done. Results in {_from_home(folder)}", in_a_window(warnings))
+        said = [*(w for i in images for w in i.findings), *(w for i in images for w in i.warnings)]
+        warnings = [in_a_window(f"{w[0].upper()}{w[1:]}") for w in said]
+        self._report.add(f"Done. Results in {_from_home(folder)}", warnings=warnings)
         self._work.go_on()
 
     def _note_problem(self, asked: Asked, error: BaseException) -> None:

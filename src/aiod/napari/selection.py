@@ -30,7 +30,7 @@ class Choose(Section):
         self.property, self.range = Knobs(measured), Knobs(Measured.within)
         self.count = words()
         self.found: tuple[Measured, ...] | None = None
-        self._asked = 0
+        self._asked = self._measuring = 0
         self._new_range = True
         self._add(self.property, self.range, self.count)
         self._add(buttons(("Keep these", self.keep), ("Remove these", self.remove)))
@@ -56,19 +56,29 @@ class Choose(Section):
         if not self.active or self.desk.layer is None:
             self.count.setText("")
             return
-        asked = self._asked
         try:
             mask = Mask.of(self.desk.layer)
         except AiodError as error:
             self.count.setText(error.what)
             return
         self.count.setText("Measuring…")
+        if self._measuring:  # one at a time: what came meanwhile is measured after it
+            return
+        asked = self._measuring = self._asked
         work = partial(_measured, mask, self.desk.picture, self.property.values)
         done, failed = partial(self._take, asked), partial(self._cannot, asked)
         in_background(work, done, failed, asker=self)
 
+    def _is_late(self, asked: int) -> bool:
+        """Whether something changed while this was measured; that is measured then."""
+        self._measuring = 0
+        late = asked != self._asked
+        if late:
+            self.measure()
+        return late
+
     def _take(self, asked: int, found: tuple[Measured, ...]) -> None:
-        if asked != self._asked:
+        if self._is_late(asked):
             return
         self.found = found
         if self._new_range:
@@ -77,7 +87,7 @@ class Choose(Section):
         self._tell()
 
     def _cannot(self, asked: int, error: Exception) -> None:
-        if asked != self._asked:
+        if self._is_late(asked):
             return
         if isinstance(error, AiodError):
             self.count.setText(f"{error.what} Next: {error.hint}." if error.hint else error.what)
@@ -125,6 +135,10 @@ class Choose(Section):
         limits, knobs, picture = self.range.values, self.property.values, self.desk.picture
         try:
             mask = Mask.of(self.desk.layer)
+            if self.found is None:  # the range may still be that of another property
+                raise UsageError(
+                    "The objects are not measured yet.", hint="wait until they are counted"
+                )
         except AiodError as error:
             self.desk.notice.fail(error)
             return
@@ -150,7 +164,7 @@ def _measured(mask: Mask, picture: Any, knobs: Mapping[str, Any]) -> tuple[Measu
     if not mask.axes.startswith("T"):
         return (measured(labels, mask.pixel_size, light, **knobs),)
     lights: Iterable[Any] = [light] * len(labels)
-    if light is not None and len(light) == len(labels):
+    if light is not None and light.ndim == labels.ndim and len(light) == len(labels):
         lights = light
     return tuple(
         measured(frame, mask.pixel_size, each, **knobs)
@@ -178,6 +192,8 @@ class Picked(Section):
             )
         )
         desk.turned.connect(self._watch)
+        self._time: int | None = None
+        desk.viewer.dims.events.current_step.connect(self._move)
         self._tell()
 
     @property
@@ -186,6 +202,11 @@ class Picked(Section):
         if self.picked or self.desk.layer is None:
             return self.picked
         return [int(self.desk.layer.selected_label)]
+
+    def _move(self, _: Any = None) -> None:
+        """Objects of another time point have other numbers: what was picked is let go."""
+        if self.picked and self.desk.time != self._time:
+            self.clear()
 
     def pick(self) -> None:
         """Have clicks pick objects; a second click on one lets it go."""
@@ -199,6 +220,7 @@ class Picked(Section):
             self.picked.remove(number)
         elif number:
             self.picked.append(number)
+            self._time = self.desk.time
         self._tell()
 
     def clear(self) -> None:

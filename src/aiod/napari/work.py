@@ -66,6 +66,7 @@ class Work(QObject):
         self._number = 0
         self._sent = self._stopping = self._several = False
         self._stems: set[str] = set()
+        self._pid: int | None = None
         self.current: Asked | None = None
 
     @property
@@ -163,7 +164,9 @@ class Work(QObject):
             return
         said = {"id": self._number, "do": asked.do, "request": request_to_json(request)}
         self._sent = True
-        self._hosted.ask({**said, "region": asked.region, "command": command_of(request)})
+        self._pid = self._hosted.ask(
+            {**said, "region": asked.region, "command": command_of(request)}
+        )
 
     def _hear(self, message: Message) -> None:
         said, asked = message.said, self.current
@@ -172,10 +175,10 @@ class Work(QObject):
         match said.get("event"):
             case "stopped":
                 self._end(stopped=True)
+            case "lost" if not self._sent or said.get("pid") != self._pid:
+                pass  # one before: the next request starts another one
             case "lost" if self._stopping:
                 self._end(stopped=True)
-            case "lost" if not self._sent:
-                pass  # the next request starts another one
             case "lost":
                 self.fail(
                     asked,

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from aiod.errors import AiodError
@@ -20,6 +21,7 @@ from aiod.flow.images.names import sample_names
 from aiod.flow.images.others import READERS
 from aiod.flow.images.samplesheets import Sample, read_samplesheet
 from aiod.flow.images.units import parse_pixel_size
+from aiod.flow.record import read_record
 from aiod.words import counted, listing, nearest, shown
 
 __all__ = ["Sample", "find_samples", "parse_pixel_size"]
@@ -44,6 +46,7 @@ def find_samples(
     with * ? [ ] that the shell has left as it is. Raises AiodError for a path that leads nowhere, a
     folder or pattern without an image, and for what is wrong in the samplesheet, with file:line.
     """
+    _outputs_in.cache_clear()
     found = [Sample("", file) for path in paths for file in _images(str(path))]
     if samplesheet is not None:
         found += read_samplesheet(Path(samplesheet).expanduser())
@@ -149,6 +152,8 @@ def _matching(pattern: Path) -> list[Path]:
             continue  # a part of an image
         if any(part.startswith(".") for part in inner.parts):
             continue
+        if match.name in _outputs_in(match.parent):
+            continue
         if _is_image(match) or (named and match.is_file()):
             images[match] = None
         elif rest.parts[-1] == "**" or "**" not in rest.parts:
@@ -170,7 +175,25 @@ def _entries(folder: Path) -> list[Path]:
         entries = sorted(folder.iterdir(), key=lambda entry: natural(entry.name))
     except OSError as error:
         raise AiodError(f"{folder} cannot be read: {reason(error)}.") from error
-    return [entry for entry in entries if _is_image(entry)]
+    ours = _outputs_in(folder)
+    return [entry for entry in entries if entry.name not in ours and _is_image(entry)]
+
+
+@cache
+def _outputs_in(folder: Path) -> frozenset[str]:
+    """What a run wrote into a folder: no images to be segmented, though they look like some."""
+    try:
+        record = read_record(folder)
+    except AiodError:
+        return frozenset()
+    read = {os.path.realpath(image.path) for image in record.images}
+    written = {
+        Path(path).parts[0]
+        for image in record.images
+        for path in (image.labels, *image.outputs.values())
+        if path is not None
+    }
+    return frozenset(name for name in written if os.path.realpath(folder / name) not in read)
 
 
 def _fixed(pattern: Path) -> Path:

@@ -356,6 +356,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
     except BaseException:  # noqa: BLE001 -- an exception that cannot even be told
         text, trace = "", ""
     is_memory = _is_memory(error, text)
+    line = _line_in_runner(error)
     traceback.clear_frames(error.__traceback__)  # they hold the tile, and what was made of it
     if is_memory and "torch" in sys.modules:
         try:
@@ -367,7 +368,16 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "type": type(error).__name__,
         "message": text[:_MAX_MESSAGE],
         "traceback": trace[-_MAX_TRACEBACK:],
+        "line": line,
     }
+
+
+def _line_in_runner(error: BaseException) -> int | None:
+    """The last line of the runner's own that an exception came through."""
+    there = getattr(sys.modules.get("aiod_runner"), "__spec__", None)
+    walked = traceback.walk_tb(error.__traceback__)
+    lines = [n for frame, n in walked if there and frame.f_code.co_filename == there.origin]
+    return lines[-1] if lines else None
 
 
 def _is_memory(error: BaseException | None, text: str) -> bool:

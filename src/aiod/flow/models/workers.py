@@ -317,9 +317,14 @@ class Worker:
         if failure == "answer":
             return self._error(f"{family}: {message}.", "answer", log, printed)
         raised = answer["type"] + (f": {message}" if message else "")
+        if isinstance(answer.get("line"), int):  # for those who write it
+            raised = f"{raised.removesuffix('.')} ({self.spec.runner.name}:{answer['line']})"
         raised = raised if raised.endswith((".", "!", "?")) else raised + "."
         if loading:
-            return self._error(f"{family} could not be loaded: {raised}", "load", log, printed)
+            wrong = self._error(f"{family} could not be loaded: {raised}", "load", log, printed)
+            if answer["type"] == "NotImplementedError":  # no other environment mends that
+                wrong.hint = None
+            return wrong
         if failure == "memory":
             told = f"{family} ran out of memory {when}: {raised}"
             return self._error(told, "memory", log, printed)

@@ -71,8 +71,7 @@ def layers_of(images: list[ImageRecord], folder: Path) -> list[dict[str, Any]]:
         layers.append(_image_layer(image, first.sample))
     for each in images:
         opened = open_labels(folder / str(each.labels)).source
-        scale = [opened.pixel_size.get(axis, 1.0) for axis in opened.axes]
-        layers.append({"kind": "labels", "data": lazy(opened), "name": each.set, "scale": scale})
+        layers.append({"kind": "labels", "data": lazy(opened), "name": each.set} | _place(opened))
     return layers
 
 
@@ -90,8 +89,7 @@ def lazy(source: Source) -> Any:
 
 def _image_layer(image: Image, name: str) -> dict[str, Any]:
     source = image.source
-    scale = [source.pixel_size.get(axis, 1.0) for axis in source.axes if axis != "C"]
-    layer: dict[str, Any] = {"kind": "image", "data": lazy(source), "name": name, "scale": scale}
+    layer: dict[str, Any] = {"kind": "image", "data": lazy(source), "name": name} | _place(source)
     at = source.axes.find("C")
     if image.rgb:
         import dask.array
@@ -101,6 +99,16 @@ def _image_layer(image: Image, name: str) -> dict[str, Any]:
         names = [each or f"{name} {index + 1}" for index, each in enumerate(image.channel_names)]
         layer |= {"channel_axis": at, "name": names}
     return layer
+
+
+def _place(source: Source) -> dict[str, Any]:
+    """How the axes but C lie in napari, which tells time from depth by their names."""
+    axes = source.axes.replace("C", "")
+    return {
+        "scale": [source.pixel_size.get(axis, 1.0) for axis in axes],
+        "units": ["micrometer" if axis in source.pixel_size else "pixel" for axis in axes],
+        "axis_labels": list(axes.lower()),
+    }
 
 
 def _block(source: Source, block_info: Any = None) -> Pixels:
