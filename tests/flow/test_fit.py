@@ -186,6 +186,14 @@ def test_a_model_may_always_want_its_own_pixel_size(tmp_path: Path) -> None:
     assert "--rescale brings" in " ".join(plain.notes)
 
 
+def test_a_pixel_size_in_another_unit_is_told_before_the_image_is_blown_up(tmp_path: Path) -> None:
+    size = {"PhysicalSizeY": 325.0, "PhysicalSizeX": 325.0}
+    image, always = picture(tmp_path, "YX", **size), says(**ALWAYS)
+    with pytest.raises(FitError, match=r"enlarged 650 times.*--pixel-size 325nm.*--no-rescale"):
+        check_fit(image, "YX", always)
+    assert check_fit(image, "YX", always, rescale=False).factors == {}
+
+
 def test_a_diameter_zooms_to_the_diameter_that_the_model_knows(tmp_path: Path) -> None:
     """Whatever the pixel size says: who gives a diameter has looked."""
     image, always = picture(tmp_path, "ZYX", **SIZE), says(**ALWAYS)

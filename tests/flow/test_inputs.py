@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toylab import blobs, save
 
 from aiod.errors import AiodError
 from aiod.flow.images.inputs import Sample, find_samples
 from aiod.flow.images.names import safe_name, sample_names, stem
 from aiod.flow.images.zarrs import is_zarr
+from aiod.flow.run import Done
 from people import an_ordinary_user
 from pictures import STACK, ome_zarr
+
+pytest_plugins = "labs"
 
 
 @pytest.fixture
@@ -106,6 +111,25 @@ def test_a_home_folder_is_written_as_a_tilde(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.tif").write_bytes(b"")
     assert find_samples(["~/a.tif"])[0].path == tmp_path / "a.tif"
+
+
+def test_what_a_run_wrote_into_a_folder_is_no_image_of_it(
+    tmp_path: Path, go: Callable[..., Done]
+) -> None:
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for name in "ab":
+        save(folder / f"{name}.ome.tif", blobs((40, 50)), "YX")
+    ome_zarr(folder / "z.zarr", STACK[0], axes="ZYX")  # its labels go into it
+    given = ["a.ome.tif", "b.ome.tif", "z.zarr"]
+    paths: list[Path | str] = [folder, str(folder / "*"), folder / "a.ome.tif"]
+    assert names(*paths, below=folder) == given
+    first = go("plane", folder, out=folder, exports=("tiff",))
+    assert not first.failed
+    assert len(list(folder.glob("*.png"))) == 3
+    assert names(*paths, below=folder) == given
+    again = go("plane", folder, out=folder, exports=("tiff",))
+    assert (again.earlier, again.samples) == (3, first.samples)
 
 
 def test_paths_that_lead_nowhere(plate: Path) -> None:

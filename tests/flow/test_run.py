@@ -70,6 +70,31 @@ def test_the_same_request_is_answered_from_the_finished_run(
     assert "csv" in more.record.images[0].outputs
 
 
+def test_no_export_of_an_earlier_image_of_that_name_stays_beside_new_labels(
+    go: Callable[..., Done], picture: tuple[Path, Image]
+) -> None:
+    path, image = picture
+    exports = ("csv", "tiff", "geojson")
+    first = go("plane", path, exports=exports)
+    save(path, image[::-1], "YX")  # another image, where that one was
+    second = go("plane", path)
+    (before,), (after,) = first.record.images, second.record.images
+    assert before.labels_digest != after.labels_digest
+    assert set(after.outputs) == {"overlay", *exports}
+    written = tifffile.imread(second.folder / after.outputs["tiff"])
+    assert np.array_equal(np.squeeze(written), labels_of(second))
+
+
+def test_a_run_tells_of_the_images_that_were_asked_for(
+    go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    other = save(tmp_path / "other.ome.tif", blobs((40, 50)), "YX")
+    go("plane", picture[0])
+    done = go("plane", other)
+    assert [image.sample for image in done.record.images] == ["cells", "other"]
+    assert [image.sample for image in done.images] == ["other"]
+
+
 def test_finished_labels_are_certified_without_their_tiles(
     go: Callable[..., Done], picture: tuple[Path, Image], tmp_path: Path
 ) -> None:

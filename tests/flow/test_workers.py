@@ -527,7 +527,7 @@ def test_an_exception_is_told_in_one_sentence_with_its_traceback_in_the_log(
 ) -> None:
     error = failure(puppet, do="print('so far so good')\nraise KeyError('no\\n cells')")
     assert error.kind == "raised"
-    assert error.what.startswith("toy failed on this tile: KeyError: ")
+    assert re.match(r"toy failed on this tile: KeyError: .* \(\w+\.py:\d+\)\.$", error.what)
     assert "so far so good" in error.log
     assert 'return scope["act"]()' in error.log  # the line of the runner
     pid = puppet.pid
@@ -641,7 +641,7 @@ def test_a_process_that_dies_for_want_of_memory_says_so(puppet: Worker) -> None:
 
 def test_an_answer_whose_exception_cannot_be_told(puppet: Worker) -> None:
     do = "class Odd(Exception):\n    def __str__(self): 1 / 0\nraise Odd"
-    assert failure(puppet, do=do).what == "toy failed on this tile: Odd."
+    assert failure(puppet, do=do).what.startswith("toy failed on this tile: Odd (toy.py:")
     assert predicted(puppet).any()
 
 
@@ -658,10 +658,13 @@ def test_endless_recursion_is_an_exception(puppet: Worker) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'."),
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library' ("),
         ("def load(", "SyntaxError"),
-        ("1 / 0", "ZeroDivisionError: division by zero."),
-        (GOOD.replace("return (weights", "raise OSError('no weights')#"), "OSError: no weights."),
+        ("1 / 0", "ZeroDivisionError: division by zero (toy.py:1)."),
+        (
+            GOOD.replace("return (weights", "raise OSError('no weights')#"),
+            "OSError: no weights (toy.py:",
+        ),
         (GOOD.replace("def load", "def lead"), "has no attribute 'load'"),
         (GOOD.replace("return (weights", "raise MemoryError#"), "MemoryError"),
     ],
