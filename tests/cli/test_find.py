@@ -254,9 +254,16 @@ def test_tasks_are_listed_with_their_names_and_models(make_layer: MakeLayer) -> 
     assert "Wing discs" in text
     found = json.loads(works("--registry", lab, "tasks", "--json"))
     assert [item["task"] for item in found][-1] == "wing"
-    assert found[-1] == {"task": "wing", "name": "Wing discs", "models": 0}
+    assert found[-1] == {"task": "wing", "name": "Wing discs", "models": 0, "default": None}
     nuclei = next(item for item in found if item["task"] == "nuclei")
     assert nuclei["models"] == len(load([lab]).filter(task="nuclei"))
+    assert nuclei["default"] == "unet/nuclei-mini/nuclei"
+
+
+def test_the_model_that_runs_when_nobody_names_one_is_told() -> None:
+    assert "`aiod run --task nuclei` takes unet/nuclei-mini.\n" in works("list", "--task", "nuclei")
+    assert "`aiod run --task" not in works("list", "--task", "drop")
+    assert "unet/nuclei-mini/nuclei" in works("tasks", COLUMNS="120")
 
 
 @pytest.mark.parametrize(

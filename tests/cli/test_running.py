@@ -132,6 +132,11 @@ def test_json_for_scripts(aiod: Any) -> None:
     assert done.stderr == ""
 
 
+def test_a_task_without_a_model_is_told(aiod: Any) -> None:
+    assert "no model for the task" in aiod("run", "--task", "ne", NUCLEI, code=1).stderr
+    assert "aiod list --task drop" in aiod("run", "--task", "drop", NUCLEI, code=1).stderr
+
+
 def test_a_dry_run_shows_the_tiles_and_runs_nothing(aiod: Any, tmp_path: Path) -> None:
     done = aiod("run", "--task", "nuclei", NUCLEI, "--tile", "128", "--halo", "40", "--dry-run")
     assert "on 1 image: 16 tiles." in done.stdout

@@ -52,6 +52,12 @@ def list_models(
     click.echo(
         f"{counted(len(models), 'model')} of {counted(families, 'family', 'families')}. {advice}"
     )
+    from aiod.registry.defaults import default_models
+
+    ids = {model.id: short_id for short_id, model in _short_ids(registry, models)}
+    for name, default in default_models(registry.layers).items():
+        if default in ids and (task or len(ids) < len(registry)):
+            click.echo(printable(f"`aiod run --task {name}` takes {ids[default]}."))
     if hidden := len(found) - len(models):
         click.echo(f"{counted(hidden, 'model')} not reachable from here: `aiod list --all`.")
 
@@ -99,19 +105,25 @@ def tasks(as_json: bool) -> None:
     Example: aiod tasks
     """
     registry = load_registry()
+    from aiod.registry.defaults import default_models
+
+    defaults = default_models(registry.layers)
     counts = dict.fromkeys(registry.tasks, 0)
     for model in registry:
         counts[model.task] += 1
     if as_json:
         print_json(
             [
-                {"task": task, "name": name, "models": counts[task]}
+                {"task": task, "name": name, "models": counts[task], "default": defaults.get(task)}
                 for task, name in registry.tasks.items()
             ]
         )
         return
-    rows = [(task, name, str(counts[task])) for task, name in registry.tasks.items()]
-    print_table(("Task", "Name", "Models"), rows, wide=1)
+    rows = [
+        (task, name, str(counts[task]), defaults.get(task, ""))
+        for task, name in registry.tasks.items()
+    ]
+    print_table(("Task", "Name", "Models", "Default"), rows, wide=1)
 
 
 @click.command()

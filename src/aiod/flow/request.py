@@ -304,8 +304,13 @@ def _model_id(request: Request, registry: Registry) -> str:
         return request.model
     if request.task is None:
         raise UsageError("Which model?", hint="`aiod list` shows them; or name a --task")
-    registry.filter(task=request.task)  # says so where there is no such task
+    models = registry.filter(task=request.task)  # says so where there is no such task
     defaults = default_models(registry.layers)
+    if request.task not in defaults and not models:
+        raise UsageError(
+            f'There is no model for the task "{request.task}" yet.',
+            hint="`aiod tasks` shows for which there are some, `aiod new family` adds one",
+        )
     if request.task not in defaults:
         raise UsageError(
             f'There is no default model for the task "{request.task}".',
