@@ -298,6 +298,7 @@ def test_version_task_and_location_as_options(lab: Path) -> None:
     place = {"family": "toy", "version": "v2", "task": "cyto", "location": "../weights/toy.pth"}
     text = works("new", "location", "--to", lab, "--yes", "--first", *_options(place))
     assert f'+              "sha256": "{SHA256}",' in text
+    assert text.endswith(f"then try it: aiod --registry {lab} test toy/v2\n")
     assert f"--- {lab}/manifests/toy.json" in text
     assert _read(lab)["versions"]["Version 2"] == {
         "slug": "v2",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from aiod.cli.common import layer_folder, progress_bar, registries_given
 from aiod.cli.questions import Questions
 from aiod.errors import UsageError
-from aiod.words import listing, printable
+from aiod.words import listing, printable, version_slug
 
 if TYPE_CHECKING:
     from aiod.registry import Registry
@@ -34,7 +34,8 @@ _EXISTING = click.option("--version", help="Name or slug of the version.")
 _TASK = click.option("--task", help="What it segments (see `aiod tasks`).")
 _AXES = click.option("--axes", help="Axes that the network takes, such as YX.")
 _WEIGHTS = click.option(
-    "--location", help="URL or path of the weights; '' for an algorithm without any."
+    "--location",
+    help="URL or path of the weights, from the manifest on; '' for an algorithm without any.",
 )
 _CONFIG = click.option("--config-path", help="URL or path of a config file.")
 _COMMON = (
@@ -49,8 +50,16 @@ _COMMON = (
     click.option("--dry-run", is_flag=True, help="Show the change and write nothing."),
     click.option("--yes", is_flag=True, help="Do not ask before writing."),
 )
-# What a command has asked for, ready to be added: takes how, gives the changes.
-Addition = Callable[..., "Change | tuple[Change, ...]"]
+
+
+class Addition(NamedTuple):
+    """What a command has asked for: `add` takes how, and gives the changes.
+
+    `version` is the name or slug of the version that it is about; None for a whole family.
+    """
+
+    add: Callable[..., Change | tuple[Change, ...]]
+    version: str | None = None
 
 
 def _asking(questions: Callable[[Questions], Addition]) -> Callable[..., None]:
@@ -123,7 +132,7 @@ def new_family(ask: Questions) -> Addition:
         ),
         "output": ask("output", Metadata, "output", default="instance"),
     }
-    return partial(
+    add = partial(
         add_family,
         ask.layer,
         name,
@@ -137,6 +146,7 @@ def new_family(ask: Questions) -> Addition:
         metadata={key: value for key, value in metadata.items() if value},
         params=params,
     )
+    return Addition(add)
 
 
 @new.command("version")
@@ -159,11 +169,12 @@ def new_version(ask: Questions) -> Addition:
     from aiod.registry.schema import Version
 
     family = ask.family()
-    return partial(
+    version = ask.plain("version", "Name of the new version.")
+    add = partial(
         add_version,
         ask.layer,
         family,
-        ask.plain("version", "Name of the new version."),
+        version,
         description=ask("description", Metadata, "description"),
         axes=ask("axes", Version, "axes", default=_usual_axes(ask.registry, family)),
         task=ask.task(),
@@ -171,6 +182,7 @@ def new_version(ask: Questions) -> Addition:
         slug=ask.given["slug"],
         config_path=ask.given["config_path"],
     )
+    return Addition(add, ask.given["slug"] or version_slug(version))
 
 
 @new.command("task")
@@ -187,15 +199,17 @@ def new_task(ask: Questions) -> Addition:
     """
     from aiod.registry.edit import add_task
 
-    return partial(
+    family, version = ask.family(), ask.plain("version", "Name or slug of the version.")
+    add = partial(
         add_task,
         ask.layer,
-        ask.family(),
-        ask.plain("version", "Name or slug of the version."),
+        family,
+        version,
         task=ask.task(),
         location=ask.location(),
         config_path=ask.given["config_path"],
     )
+    return Addition(add, version_slug(version))
 
 
 @new.command("location")
@@ -213,16 +227,18 @@ def new_location(ask: Questions) -> Addition:
     """
     from aiod.registry.edit import add_location
 
-    return partial(
+    family, version = ask.family(), ask.plain("version", "Name or slug of the version.")
+    add = partial(
         add_location,
         ask.layer,
-        ask.family(),
-        ask.plain("version", "Name or slug of the version."),
+        family,
+        version,
         location=str(ask.location(needed=True)),
         task=ask.given["task"],
         config_path=ask.given["config_path"],
         first=ask.given["first"],
     )
+    return Addition(add, version_slug(version))
 
 
 def _usual_axes(registry: Registry, family: str) -> str | None:
@@ -242,11 +258,11 @@ def _parameter(text: str) -> dict[str, Any]:
     return value
 
 
-def _write(given: dict[str, Any], add: Addition) -> None:
+def _write(given: dict[str, Any], addition: Addition) -> None:
     from aiod.registry.layers import SHIPPED
 
     with progress_bar() as progress:
-        planned = add(
+        planned = addition.add(
             hashed=not given["no_hash"],
             dry_run=True,
             registries=registries_given(),
@@ -266,7 +282,8 @@ def _write(given: dict[str, Any], add: Addition) -> None:
     folder = written.parents[1]
     layer = "" if folder.resolve() == SHIPPED.folder.resolve() else f"--registry {folder} "
     click.echo(f"Written. Next: aiod validate {written}")
-    click.echo(f"then try it: aiod {layer}test {written.stem}")
+    model = "/".join(filter(None, [written.stem, addition.version]))
+    click.echo(f"then try it: aiod {layer}test {model}")
 
 
 def _agreed(question: str) -> bool:
