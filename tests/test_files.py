@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import aiod
 from aiod.errors import AiodError
 from aiod.files import read_bytes, read_text, write_atomically
 
@@ -34,6 +35,15 @@ def test_other_encodings_are_refused_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(AiodError, match=r"a\.json:3 is not UTF-8 text: byte 0xff") as caught:
         read_text(path, limit=100)
     assert "UTF-8" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("nuclei_2d.ome.tif", "a TIFF"), ("../weights/nuclei-mini.onnx", None)]
+)
+def test_an_image_in_the_place_of_a_text_is_called_one(file: str, kind: str | None) -> None:
+    samples = Path(aiod.__file__).parent / "samples"
+    with pytest.raises(AiodError, match=f"is {kind}, and text" if kind else "is not UTF-8 text"):
+        read_text(samples / file, limit=10_000_000)
 
 
 def test_a_file_may_be_as_long_as_the_limit_and_no_longer(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def _opened(path: Path | str) -> Iterator[tuple[int, os.stat_result]]:
         raise AiodError(f"{path} cannot be read: {reason(error)}.") from error
 
 
+_NO_TEXT = {
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "a TIFF"),
+    b"\x89PNG": "a PNG",
+    b"\xff\xd8\xff": "a JPEG",
+    b"\x1f\x8b": "a gzip archive",
+    b"PK\x03\x04": "a zip archive",
+}
+"""How files begin that people name in the place of a text."""
+
+
 def read_text(path: Path | str, *, limit: int) -> str:
     """The UTF-8 text of `path`, which may hold at most `limit` bytes.
 
@@ -63,6 +73,9 @@ def read_text(path: Path | str, *, limit: int) -> str:
     try:
         return raw.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
+        for beginning, kind in _NO_TEXT.items():
+            if raw.startswith(beginning):
+                raise AiodError(f"{path} is {kind}, and text is expected.") from error
         line = raw[: error.start].count(b"\n") + 1
         raise AiodError(
             f"{path}:{line} is not UTF-8 text: byte {raw[error.start]:#04x} cannot be read.",
