@@ -419,6 +419,17 @@ def test_files_and_folders_are_segmented_too(
     assert segment.table.item(0, 0).text() == "cells · nuclei"
 
 
+def test_a_plan_says_at_once_what_cannot_be_done(
+    segment: Segment, wait: Callable[..., None], picture: tuple[Path, Image], tmp_path: Path
+) -> None:
+    (tmp_path / "broken.tif").write_text("no image")
+    segment.form.source.choose(paths=[str(picture[0]), str(tmp_path / "broken.tif")])
+    segment.plan()
+    wait()
+    assert "on 1 image: 15 tiles." in segment.notice.text
+    assert "broken.tif" in segment.notice.text
+
+
 def test_the_line_of_a_terminal_can_be_had(segment: Segment, qtbot: Any, home: Path) -> None:
     told: list[str] = []
     segment.tell_command(told.append)

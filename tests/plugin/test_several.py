@@ -76,6 +76,23 @@ def test_one_layer_that_fails_leaves_the_other_done(
     assert "Done. Results in" in segment.notice.details
 
 
+def test_one_layer_out_of_view_leaves_the_other_looked_at(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    far = viewer.add_image(np.zeros((40, 50), np.uint8), name="far", translate=(9000, 9000))
+    viewer.layers.selection = {viewer.layers["cells"], far}
+    viewer.camera.center = (0, 75, 65)
+    far.corner_pixels = np.array([[39, 49], [39, 49]])
+    segment.preview()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert layer.name == "nuclei (preview)"
+    assert segment.notice.text.startswith(
+        "1 layer could not be finished. far: Nothing of the image"
+    )
+    assert "in view" in segment.notice.details
+
+
 def test_cancel_ends_the_layers_that_wait_too(
     segment: Segment, viewer: Any, more: Image, wait: Callable[..., None], home: Path
 ) -> None:
