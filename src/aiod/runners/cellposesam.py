@@ -19,11 +19,11 @@ agree: the 1st and 99th percentile (`survey`), the diameter (a parameter), and n
 for filling much of a tile. Nothing is ever downloaded: a file that is not there is said to be so.
 
 verified: own weights (the full network with weights set by hand, in this environment on a CPU: it
-found 341 drawn cells with F1 0.96, in tiles as in the whole, and the same as Cellpose's own `eval`.
-Stacks, diameters and the choice of channels were compared with `eval` without the network's
-attention, because with it 256 x 256 pixels take half a minute. Not run: the published weights,
-which lie on a server that could not be reached, any GPU, and so the 16 bits that one calculates
-with).
+found 341 drawn cells with F1 0.96, in tiles as in the whole, and the same as Cellpose's own `eval`;
+contract only for stacks: they, diameters and the choice of channels were compared with `eval`
+without the network's attention, because with it 256 x 256 pixels take half a minute. Not run: the
+published weights, which lie on a server that could not be reached, any GPU, and so the 16 bits that
+one calculates with).
 """
 
 from __future__ import annotations
