@@ -165,7 +165,8 @@ def test_a_process_that_is_lost_is_told_of_and_replaced(
     process = psutil.Process(talk.hosted.pid)
     models = process.children(recursive=True)
     process.kill()
-    assert talk.until("lost")[-1].said["code"] == -9
+    lost = talk.until("lost")[-1].said
+    assert (lost["code"], lost["pid"]) == (-9, process.pid)
     psutil.wait_procs(models, timeout=15)
     assert not any(model.is_running() for model in models)
     assert talk.answer("run", request_for())[-1].said["event"] == "done"

@@ -19,6 +19,7 @@ from toylab import Image, blobs, lines, pieces
 from window import labels_in, squeezed
 
 from aiod.errors import AiodError, UnknownModelError, UsageError
+from aiod.flow.protocol import Message
 from aiod.flow.record import read_record
 from aiod.napari.notice import FIELDS
 from aiod.napari.picture import picture_of
@@ -190,6 +191,20 @@ def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
     assert segment.notice.text.startswith("The process that does the work was lost.")
     segment.run()
     wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_late_news_of_an_earlier_process_ends_no_later_run(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.2})
+    segment.run()
+    wait(lambda: bool(labels_in(viewer)))
+    assert segment.pid is not None
+    segment._work._heard.emit(Message({"event": "lost", "pid": segment.pid + 1, "words": ""}))
+    wait()
+    assert "Done." in segment.notice.text
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
