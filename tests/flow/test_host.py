@@ -17,12 +17,12 @@ from test_stitch import same_labels
 from toylab import Image, labels_of, lines
 
 from aiod.flow import protocol
-from aiod.flow.host import thinned
 from aiod.flow.hosted import Hosted
 from aiod.flow.protocol import Message
 from aiod.flow.record import RunRecord
 from aiod.flow.request import Request
 from aiod.flow.run import Done
+from aiod.flow.tiles.arrival import thinned, thinned_shape
 
 pytest_plugins = "labs"
 
@@ -236,7 +236,7 @@ def test_pixels_arrive_as_they_were_sent(dtype: str) -> None:
 @pytest.mark.parametrize("thin", [1, 2, 3, 7])
 def test_thinned_tiles_make_the_thinned_image(thin: int) -> None:
     image = np.arange(23 * 31).reshape(23, 31)
-    result = np.zeros([-(-n // thin) for n in image.shape], int)
+    result = np.zeros(thinned_shape(image.shape, thin), int)
     for top in range(0, 23, 5):
         for left in range(0, 31, 6):
             (y, x), part = thinned(image[top : top + 5, left : left + 6], (top, left), thin)

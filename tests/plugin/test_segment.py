@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QLabel
 from superqt import QCollapsible
 from test_stitch import same_labels
 from toylab import Image, blobs, lines, pieces
-from window import labels_in, squeezed
+from window import is_painted, labels_in, squeezed
 
 from aiod.errors import AiodError, UnknownModelError, UsageError
 from aiod.flow.protocol import Message
@@ -70,8 +70,7 @@ def test_tiles_appear_while_the_run_goes_on(
 ) -> None:
     segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
     segment.run()
-    wait(lambda: any("arriving" in name for name in labels_in(viewer)))
-    wait(lambda: any(squeezed(layer).any() for layer in labels_in(viewer).values()))
+    wait(lambda: is_painted(viewer))
     assert segment.busy
     assert "tiles" in segment.progress.format() or segment.progress.format() == ""
     (growing,) = labels_in(viewer).values()
@@ -200,7 +199,7 @@ def test_late_news_of_an_earlier_process_ends_no_later_run(
 ) -> None:
     segment.form.parameters.give({"threshold": 150, "seconds": 0.2})
     segment.run()
-    wait(lambda: bool(labels_in(viewer)))
+    wait(lambda: is_painted(viewer))
     assert segment.pid is not None
     segment._work._heard.emit(Message({"event": "lost", "pid": segment.pid + 1, "words": ""}))
     wait()
@@ -314,7 +313,7 @@ def test_a_growing_layer_that_the_user_changes_stops_growing(
 ) -> None:
     segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
     segment.run()
-    wait(lambda: bool(labels_in(viewer)))
+    wait(lambda: is_painted(viewer))
     (layer,) = labels_in(viewer).values()
     layer.data, layer.metadata = np.zeros((3, 3), int), {}
     wait()

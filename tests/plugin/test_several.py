@@ -13,7 +13,7 @@ from napari.layers._source import layer_source
 from scipy import ndimage
 from test_stitch import same_labels
 from toylab import Image, blobs, pieces, save
-from window import labels_in, squeezed
+from window import is_painted, labels_in, squeezed
 
 from aiod.flow.record import read_record
 from aiod.napari.segment import Segment
@@ -98,7 +98,7 @@ def test_cancel_ends_the_layers_that_wait_too(
 ) -> None:
     segment.form.parameters.give({"threshold": 150, "seconds": 0.5})
     segment.run()
-    wait(lambda: bool(labels_in(viewer)))
+    wait(lambda: is_painted(viewer))
     segment.cancel()
     wait()
     assert segment.notice.text.startswith("Stopped.")

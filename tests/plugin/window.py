@@ -74,3 +74,8 @@ def labels_in(viewer: Any) -> dict[str, Any]:
 
 def squeezed(layer: Any) -> Image:
     return np.squeeze(np.asarray(layer.data))
+
+
+def is_painted(viewer: Any) -> bool:
+    """Whether any tile is shown."""
+    return any(squeezed(layer).any() for layer in labels_in(viewer).values())

@@ -18,7 +18,6 @@ On the way come `note` and `step`; what cannot be done ends with `failed`.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import queue
 import signal
@@ -35,16 +34,12 @@ from aiod.errors import AiodError
 from aiod.flow import protocol
 from aiod.flow.models.workers import WorkerSpec
 from aiod.flow.source import Pixels
-from aiod.flow.tiles.arrival import Arrival
+from aiod.flow.tiles.arrival import Arrival, thinned, thinned_shape, thinning
 from aiod.flow.tiles.engine import Engine, KeptEngine, Stopped
 from aiod.progress import Step
 
 _SECONDS_BETWEEN_STEPS = 0.1
 _SECONDS_TO_END = 10.0
-_MOST_DRAWN = 1 << 20
-_MOST_HELD = 1 << 27
-"""Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
-hold: of a larger image it gets every second, third, … pixel of Y and X."""
 
 
 def main() -> None:
@@ -214,7 +209,7 @@ class Host:
             sample=arrival.sample,
             set=arrival.set,
             axes=arrival.axes,
-            whole=[*arrival.shape[:-2], *(-(-n // thin) for n in arrival.shape[-2:])],
+            whole=thinned_shape(arrival.shape, thin),
             start=start,
             thin=thin,
             factors=arrival.factors,
@@ -223,29 +218,6 @@ class Host:
     def _tell(self, event: str, pixels: Pixels | None = None, /, **said: Any) -> None:
         with self._telling:
             protocol.write(self._told, {"id": self._id, "event": event, **said}, pixels)
-
-
-def thinning(shape: tuple[int, ...]) -> int:
-    """Every how-many-th pixel of Y and X of labels a window gets while they grow.
-
-    >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
-    (1, 9, 2)
-    """
-    plane, whole = math.prod(shape[-2:]), math.prod(shape)
-    over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
-    return max(1, math.ceil(math.sqrt(over)))
-
-
-def thinned(labels: Pixels, start: tuple[int, ...], thin: int) -> tuple[list[int], Pixels]:
-    """Of every `thin` pixels of Y and X of the whole the first; where they start there, and they.
-
-    >>> import numpy as np
-    >>> thinned(np.arange(10).reshape(2, 5), (3, 4), 2)
-    ([2, 2], array([[5, 7, 9]]))
-    """
-    skipped = [-at % thin for at in start[-2:]]
-    places = [(at + skip) // thin for at, skip in zip(start[-2:], skipped, strict=True)]
-    return [*start[:-2], *places], labels[..., skipped[0] :: thin, skipped[1] :: thin]
 
 
 if __name__ == "__main__":

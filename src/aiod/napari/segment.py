@@ -20,16 +20,16 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.command import command_of
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord, RunRecord
-from aiod.flow.request import Request
+from aiod.flow.request import Request, step_sets
 from aiod.napari.background import in_background
 from aiod.napari.form import RunForm, buttons, of_picture
+from aiod.napari.growing import Growing
 from aiod.napari.notice import Notice, Report, in_a_window
 from aiod.napari.picture import Seen, picture_of
 from aiod.napari.progress import Outcome, Progress
 from aiod.napari.region import region_in_view
 from aiod.napari.results import (
     Frame,
-    Growing,
     Shown,
     labels_of_run,
     previews,
@@ -147,12 +147,17 @@ class Segment(QWidget):
         frame, region = Frame.of(layer, seen.drawn_axes), None
         if do == "preview":
             region = region_in_view(self._viewer, layer, seen.drawn_axes, _MOST_PREVIEWED)
-        return Asked(do, request, seen, frame, region)
+        model = self.form.choice.model
+        sets = step_sets(request.before, request.after, model.task) if model else ()
+        return Asked(do, request, seen, frame, region, tuple(steps.name for steps in sets))
 
     # --- what is told ---------------------------------------------------------------------------
 
     def _begin(self, asked: Asked) -> None:
+        self._growing.end()
         self._growing = Growing(self._viewer, asked.frame, self)
+        if asked.do == "run":
+            self._growing.begin(asked.sets)
         self.progress.begin(f"reading {printable(asked.seen.name)}…" if asked.seen else "")
 
     def _hear(self, asked: Asked, message: Message) -> None:
@@ -243,8 +248,8 @@ class Segment(QWidget):
 
     def _end(self, stopped: bool) -> None:
         """Be ready for what is asked next."""
+        self._growing.end()
         if stopped:
-            self._growing.refresh()
             self._report.only("Stopped. Run goes on where it was.")
         self._set_busy(busy=False)
         self._report.show(several=self._several)

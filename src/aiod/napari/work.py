@@ -34,7 +34,8 @@ _PATIENCE = 2500
 class Asked:
     """What is asked for: of a layer, as it was and lay then, or of the request's own files.
 
-    `do` is plan, preview or run; a preview is of a `region` of pixels.
+    `do` is plan, preview or run; a preview is of a `region` of pixels. `sets` are the names of the
+    label images that come of it.
     """
 
     do: str
@@ -42,6 +43,7 @@ class Asked:
     seen: Seen | None = None
     frame: Frame | None = None
     region: Mapping[str, tuple[int, int]] | None = None
+    sets: tuple[str, ...] = ()
 
 
 class Work(QObject):

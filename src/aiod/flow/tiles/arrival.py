@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.job import Job, Place
+
+_MOST_DRAWN = 1 << 20
+_MOST_HELD = 1 << 27
+"""Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
+hold: of a larger image it gets every second, third, … pixel of Y and X."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +60,35 @@ Watch = Callable[[Arrival], None]
 
 def unwatched(arrival: Arrival) -> None:
     """The callback of whoever waits for the whole."""
+
+
+def thinning(shape: tuple[int, ...]) -> int:
+    """Every how-many-th pixel of Y and X of labels a window gets while they grow.
+
+    >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
+    (1, 9, 2)
+    """
+    plane, whole = math.prod(shape[-2:]), math.prod(shape)
+    over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
+    return max(1, math.ceil(math.sqrt(over)))
+
+
+def thinned_shape(shape: tuple[int, ...], thin: int) -> list[int]:
+    """Of what shape labels are of which a window gets every `thin`-th pixel of Y and X.
+
+    >>> thinned_shape((3, 10, 11), 2)
+    [3, 5, 6]
+    """
+    return [*shape[:-2], *(-(-n // thin) for n in shape[-2:])]
+
+
+def thinned(labels: Pixels, start: tuple[int, ...], thin: int) -> tuple[list[int], Pixels]:
+    """Of every `thin` pixels of Y and X of the whole the first; where they start there, and they.
+
+    >>> import numpy as np
+    >>> thinned(np.arange(10).reshape(2, 5), (3, 4), 2)
+    ([2, 2], array([[5, 7, 9]]))
+    """
+    skipped = [-at % thin for at in start[-2:]]
+    places = [(at + skip) // thin for at, skip in zip(start[-2:], skipped, strict=True)]
+    return [*start[:-2], *places], labels[..., skipped[0] :: thin, skipped[1] :: thin]
