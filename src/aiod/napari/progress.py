@@ -22,8 +22,7 @@ class Progress(QProgressBar):
     def begin(self, words: str = "") -> None:
         """Something has begun, and nobody knows how long it takes."""
         self._begun.clear()
-        self.setRange(0, 0)
-        self.setFormat(words)
+        self._show(0, None, words)
 
     def show_step(self, said: Mapping[str, Any]) -> None:
         """Show a step of the process: `what`, how many are `done` of the `total`, their `unit`."""
@@ -31,10 +30,13 @@ class Progress(QProgressBar):
         now = time.monotonic()
         first, already = self._begun.setdefault(what, (now, done))
         rate = (done - already) / (now - first) if now > first else 0.0
+        self._show(done, total, _words(what, done, total, unit, rate))
+
+    def _show(self, done: int, total: int | None, words: str) -> None:
         # A bar draws itself at once, and all of the window with it: here it waits for its turn.
         self.setUpdatesEnabled(False)
         self.setRange(0, 1000 if total else 0)
-        self.setFormat(_words(what, done, total, unit, rate))
+        self.setFormat(words)
         self.setValue(int(1000 * done / total) if total else 0)
         self.setUpdatesEnabled(True)
 

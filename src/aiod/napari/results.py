@@ -186,11 +186,21 @@ def put(
     if not there:
         add = add or viewer.add_labels
         return add(shown.data, name=shown.name, metadata=metadata, **place)
-    if layer.data is not shown.data:
-        layer.data = shown.data
-    layer.name = shown.name
+    layer.name, layer.metadata = shown.name, metadata
     for key, values in place.items():
-        if tuple(getattr(layer, key)) != tuple(values):  # drawn anew each time
+        if tuple(getattr(layer, key)) != tuple(values):  # napari looks at all pixels each time
             setattr(layer, key, values)
-    layer.metadata = metadata
+    if layer.data is not shown.data:  # last, as these may be many more
+        layer.data = shown.data
     return layer
+
+
+def warm_up() -> None:
+    """Have napari ready to show labels; for a thread.
+
+    It compiles how their colours are looked up when the first layer is made, a blink or, the very
+    first time on a machine, a second or two.
+    """
+    from napari.layers import Labels
+
+    Labels(np.zeros((1, 1), np.uint32))

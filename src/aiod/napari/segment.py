@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
@@ -35,12 +35,15 @@ from aiod.napari.results import (
     previews,
     show_prepared,
     show_preview,
+    warm_up,
 )
 from aiod.napari.work import COPIES, Asked, Work
 from aiod.words import byte_size, counted, printable
 
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
+_BREATH = 1000
+"""Milliseconds after which a widget that was opened readies what will be needed."""
 _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
@@ -72,6 +75,7 @@ class Segment(QWidget):
         self.destroyed.connect(partial(Work.close, self._work))  # which it keeps until then
         if self.form.source.layer is None:
             self.notice.say(_HINT)
+        self._later(partial(in_background, warm_up, _nothing, _nothing), _BREATH)
 
     # --- what is asked for ----------------------------------------------------------------------
 
@@ -210,22 +214,37 @@ class Segment(QWidget):
         images = [image for image in record.images if image.sample in said["samples"]]
         finish = partial(self._finish, asked, images, Path(folder))
         if asked.frame is None:
-            finish(())
+            finish()
             return
         in_background(
             partial(labels_of_run, Path(folder), images, asked.frame),
-            finish,
+            partial(self._show_labels, asked, finish),
             partial(self._work.fail, asked),
             asker=self,
         )
 
-    def _finish(
-        self, asked: Asked, images: Sequence[ImageRecord], folder: Path, shown: Sequence[Shown]
+    def _show_labels(
+        self, asked: Asked, finish: Callable[[], object], shown: Sequence[Shown]
     ) -> None:
+        """Show label images, then finish: each in a turn of its own, between which others come.
+
+        Of Qt's loop, which else would draw what has changed before anybody was listened to.
+        """
         if asked is not self._work.current:
             return
-        for each in shown:
-            self._growing.finish(each)
+        if not shown:
+            self._later(finish)
+            return
+
+        def show() -> None:
+            self._growing.finish(shown[0])
+            self._show_labels(asked, finish, shown[1:])
+
+        self._later(show)
+
+    def _finish(self, asked: Asked, images: Sequence[ImageRecord], folder: Path) -> None:
+        if asked is not self._work.current:
+            return
         if asked.frame is not None:
             for layer in previews(self._viewer, self):
                 self._viewer.layers.remove(layer)
@@ -242,6 +261,14 @@ class Segment(QWidget):
         warnings = [in_a_window(f"{w[0].upper()}{w[1:]}") for w in said]
         self._report.add(f"Done. Results in {_from_home(folder)}", warnings=warnings)
         self._work.go_on()
+
+    def _later(self, act: Callable[[], object], milliseconds: int = 0) -> None:
+        """Do something in another turn of Qt's loop, if this widget is still there."""
+        timer = QTimer(self)
+        timer.setSingleShot(True)
+        timer.timeout.connect(act)
+        timer.timeout.connect(timer.deleteLater)
+        timer.start(milliseconds)
 
     def _note_problem(self, asked: Asked, error: BaseException) -> None:
         self._report.add_problem(asked.frame.layer if asked.frame else "", error)
@@ -336,3 +363,7 @@ def _from_home(path: Path) -> str:
     """A path as people say it: ~ for their home."""
     home = Path.home()
     return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
+
+
+def _nothing(_: Any) -> None:
+    """What is done where nobody waits."""
