@@ -56,7 +56,7 @@ def placed(layer: Any) -> tuple[Any, ...]:
         ("ztyx", (3, 2, 40, 50)),
         ("cyx", (2, 40, 50)),
         ("tcyx", (2, 3, 40, 50)),
-        ("yx", (1100, 1000)),  # more than is drawn while tiles come
+        ("yx", (2100, 2000)),  # more than is drawn while tiles come
     ],
 )
 def test_it_is_ready_for_the_tiles_of_any_image(
@@ -72,7 +72,7 @@ def test_it_is_ready_for_the_tiles_of_any_image(
     viewer.add_image(np.stack(planes).reshape(shape), name="film")
     segment.form.source.axes.setText(axes.upper())
     segment.form.source.axes.editingFinished.emit()
-    segment.form.place.tile.setText("512" if shape[-1] > 512 else "32")
+    segment.form.place.tile.setText("1024" if shape[-1] > 1024 else "32")
     segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
     if "c" in axes:
         segment.form.source.show_options({"channels": ("1",)})

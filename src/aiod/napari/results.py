@@ -193,14 +193,3 @@ def put(
     if layer.data is not shown.data:  # last, as these may be many more
         layer.data = shown.data
     return layer
-
-
-def warm_up() -> None:
-    """Have napari ready to show labels; for a thread.
-
-    It compiles how their colours are looked up when the first layer is made, a blink or, the very
-    first time on a machine, a second or two.
-    """
-    from napari.layers import Labels
-
-    Labels(np.zeros((1, 1), np.uint32))

@@ -35,15 +35,12 @@ from aiod.napari.results import (
     previews,
     show_prepared,
     show_preview,
-    warm_up,
 )
 from aiod.napari.work import COPIES, Asked, Work
 from aiod.words import byte_size, counted, printable
 
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
-_BREATH = 1000
-"""Milliseconds after which a widget that was opened readies what will be needed."""
 _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
@@ -75,7 +72,6 @@ class Segment(QWidget):
         self.destroyed.connect(partial(Work.close, self._work))  # which it keeps until then
         if self.form.source.layer is None:
             self.notice.say(_HINT)
-        self._later(partial(in_background, warm_up, _nothing, _nothing), _BREATH)
 
     # --- what is asked for ----------------------------------------------------------------------
 
@@ -262,13 +258,13 @@ class Segment(QWidget):
         self._report.add(f"Done. Results in {_from_home(folder)}", warnings=warnings)
         self._work.go_on()
 
-    def _later(self, act: Callable[[], object], milliseconds: int = 0) -> None:
+    def _later(self, act: Callable[[], object]) -> None:
         """Do something in another turn of Qt's loop, if this widget is still there."""
         timer = QTimer(self)
         timer.setSingleShot(True)
         timer.timeout.connect(act)
         timer.timeout.connect(timer.deleteLater)
-        timer.start(milliseconds)
+        timer.start(0)
 
     def _note_problem(self, asked: Asked, error: BaseException) -> None:
         self._report.add_problem(asked.frame.layer if asked.frame else "", error)
@@ -363,7 +359,3 @@ def _from_home(path: Path) -> str:
     """A path as people say it: ~ for their home."""
     home = Path.home()
     return str(Path("~", path.relative_to(home)) if path.is_relative_to(home) else path)
-
-
-def _nothing(_: Any) -> None:
-    """What is done where nobody waits."""

@@ -66,7 +66,7 @@ def thinning(shape: tuple[int, ...]) -> int:
     """Every how-many-th pixel of Y and X of labels a window gets while they grow.
 
     >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
-    (1, 9, 2)
+    (1, 5, 2)
     """
     plane, whole = math.prod(shape[-2:]), math.prod(shape)
     over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
