@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import queue
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,6 +209,32 @@ def test_closing_in_the_middle_leaves_no_process(
     talk.hosted.close()
     _, left = psutil.wait_procs(family, timeout=15)
     assert left == []
+
+
+def test_closing_while_packages_come_leaves_no_installer(
+    talk: Talk,
+    request_for: Callable[..., Request],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes all calls and says nothing
+        for name in ("UV_FIND_LINKS", "PIP_FIND_LINKS", "UV_INDEX", "PIP_EXTRA_INDEX_URL"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{silent.getsockname()[1]}/simple")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+        monkeypatch.setenv("AIOD_CACHE", str(tmp_path / "cache"))
+        talk.ask("run", request_for())
+        caller, _ = silent.accept()
+        with caller:
+            assert talk.hosted.pid is not None
+            host = psutil.Process(talk.hosted.pid)
+            installers = [p for p in host.children(recursive=True) if "uv" in p.name()]
+            assert installers
+            begun = time.monotonic()
+            talk.hosted.close()
+            _, left = psutil.wait_procs([host, *installers], timeout=5)
+            assert left == []
+            assert time.monotonic() - begun < 25
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,22 @@ def test_there_is_nothing_to_save_before_anything_was_compared(
 ) -> None:
     widget.save(tmp_path / "a.csv")
     assert "nothing to save" in widget.notice.text
+
+
+def test_closing_the_dock_between_the_two_layers_is_no_error(
+    widget: Evaluate, qtbot: Any, labels: NDArray[Any], truth: NDArray[Any]
+) -> None:
+    viewer = widget._viewer
+    viewer.add_labels(labels, name="found")
+    viewer.add_labels(truth, name="right")
+
+    def close() -> None:
+        viewer.window.remove_dock_widget(widget)
+        widget.deleteLater()  # as napari does with the whole dock
+
+    viewer.layers.events.inserted.connect(close)
+    widget.evaluate()
+    with qtbot.waitSignal(widget.destroyed, timeout=20_000):
+        pass
+    qtbot.wait(200)  # an error in a slot fails the test
+    assert [layer.name for layer in viewer.layers] == ["found", "right", "found: matched, extra"]

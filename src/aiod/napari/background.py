@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from aiod.errors import AiodError
 
@@ -77,3 +77,15 @@ def in_background(
             post.send(found, None)
 
     threading.Thread(target=run, daemon=True).start()
+
+
+def in_another_turn(act: Callable[[], object], *, asker: QObject) -> None:
+    """Call `act` in another turn of Qt's loop, so that others are listened to before.
+
+    It is not called where the widget that is the `asker` was destroyed meanwhile.
+    """
+    timer = QTimer(asker)  # which goes with it
+    timer.setSingleShot(True)
+    timer.timeout.connect(act)
+    timer.timeout.connect(timer.deleteLater)
+    timer.start(0)

@@ -13,7 +13,7 @@ from magicgui.widgets import ComboBox
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -30,7 +30,7 @@ from aiod.errors import AiodError, UsageError
 from aiod.flow.refine.verdicts import VERDICTS, verdicts
 from aiod.flow.results.evaluate import THRESHOLDS, evaluate_instances, evaluate_semantic
 from aiod.flow.results.figures import Table, class_table, instance_table, write_table
-from aiod.napari.background import in_background
+from aiod.napari.background import in_another_turn, in_background
 from aiod.napari.knobs import rows
 from aiod.napari.masks import Mask, agreed, apart, beside, chooser, follow, source_of
 from aiod.napari.notice import Notice
@@ -165,10 +165,7 @@ class Evaluate(QWidget):
             ours, theirs = found.painted
             self._paint(f"{labels.name}: matched, extra", ours, labels, found.colours["extra"])
             # Napari takes a while for each: what was clicked meanwhile comes in between.
-            later = QTimer(self)  # which is gone when this is
-            later.timeout.connect(partial(self._paint_missed, theirs, truth, found))
-            later.setSingleShot(True)
-            later.start(0)
+            in_another_turn(partial(self._paint_missed, theirs, truth, found), asker=self)
         else:
             self.button.setEnabled(True)
 

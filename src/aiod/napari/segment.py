@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
@@ -21,7 +21,7 @@ from aiod.flow.command import command_of
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request, step_sets
-from aiod.napari.background import in_background
+from aiod.napari.background import in_another_turn, in_background
 from aiod.napari.form import RunForm, buttons, of_picture
 from aiod.napari.growing import Growing
 from aiod.napari.notice import Notice, Report, in_a_window
@@ -229,14 +229,14 @@ class Segment(QWidget):
         if asked is not self._work.current:
             return
         if not shown:
-            self._later(finish)
+            in_another_turn(finish, asker=self)
             return
 
         def show() -> None:
             self._growing.finish(shown[0])
             self._show_labels(asked, finish, shown[1:])
 
-        self._later(show)
+        in_another_turn(show, asker=self)
 
     def _finish(self, asked: Asked, images: Sequence[ImageRecord], folder: Path) -> None:
         if asked is not self._work.current:
@@ -257,14 +257,6 @@ class Segment(QWidget):
         warnings = [in_a_window(f"{w[0].upper()}{w[1:]}") for w in said]
         self._report.add(f"Done. Results in {_from_home(folder)}", warnings=warnings)
         self._work.go_on()
-
-    def _later(self, act: Callable[[], object]) -> None:
-        """Do something in another turn of Qt's loop, if this widget is still there."""
-        timer = QTimer(self)
-        timer.setSingleShot(True)
-        timer.timeout.connect(act)
-        timer.timeout.connect(timer.deleteLater)
-        timer.start(0)
 
     def _note_problem(self, asked: Asked, error: BaseException) -> None:
         self._report.add_problem(asked.frame.layer if asked.frame else "", error)
