@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from aiod.flow.models.environments import is_built
 from aiod.flow.request import Ready, Request, Settled, StepSet, look, plan_of, settle
 from aiod.flow.source import Source
 from aiod.flow.speed import Speed, recall
 from aiod.flow.tiles.job import Frames
 from aiod.flow.tiling import Plan
 from aiod.registry import Registry
-from aiod.words import counted, duration
+from aiod.registry.pull import is_here
+from aiod.words import byte_size, counted, duration, listing
 
 _STEP_BYTES = 4
 _COPIES = 3
@@ -39,12 +42,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """Every row of a run's plan, what to know before it, and what cannot be done."""
+    """Every row of a run's plan, what to know before it, and what cannot be done.
+
+    `missing` is what the run has to bring to this machine first.
+    """
 
     model: str
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     errors: tuple[str, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -60,8 +67,9 @@ class DryRun:
         each = f", {counted(sets, 'set')} of steps each" if sets > 1 else ""
         took = self.seconds
         time = f" About {duration(took)}, as fast as it was here last." if took is not None else ""
+        first = f" First it brings {listing(self.missing, 'and')}." if self.missing else ""
         return (
-            f"{self.model} on {images}{each}: {counted(tiles, 'tile')}.{time} "
+            f"{self.model} on {images}{each}: {counted(tiles, 'tile')}.{time}{first} "
             "The model sees a tile with its halo, the margin around it."
         )
 
@@ -82,7 +90,19 @@ def plan_rows(request: Request, registry: Registry) -> DryRun:
         told = (*each.image.warnings, *each.fit.notes)
         notes += [f"{each.sample.name}: {note}" for note in told]
     errors = tuple(f"{each.sample.name}: {each.error}" for each in refused)
-    return DryRun(settled.model.id, tuple(rows), tuple(notes), errors)
+    missing = tuple(_missing(settled, registry))
+    return DryRun(settled.model.id, tuple(rows), tuple(notes), errors, missing)
+
+
+def _missing(settled: Settled, registry: Registry) -> Iterator[str]:
+    """What is not on this machine yet."""
+    model = settled.model
+    if not is_here(model):
+        sizes = (location.size for location in registry.locations_for(model))
+        size = next((size for size in sizes if size), None)
+        yield f"the weights of {model.id}" + (f" ({byte_size(size)})" if size else "")
+    if not is_built(settled.runner):
+        yield f"the packages of {model.family}"
 
 
 def _row(settled: Settled, ready: Ready, steps: StepSet, speed: Speed | None) -> Row:

@@ -141,6 +141,11 @@ def environment_for(
         return ready or _build(want, progress)
 
 
+def is_built(runner: Path) -> bool:
+    """Whether the environment of a runner is on this machine. Raises RunnerError."""
+    return _ready(wanted(runner).folder) is not None
+
+
 @contextlib.contextmanager
 def _locked(folder: Path, family: str) -> Iterator[None]:
     """Only one process at a time builds or removes an environment. Raises CacheError."""
