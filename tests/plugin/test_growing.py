@@ -5,6 +5,7 @@ Napari holds the window up as it adds a layer or removes one, so no run may do e
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from test_stitch import same_labels
 from toylab import Image, blobs, lines, pieces
 from window import is_painted, labels_in, squeezed
 
+from aiod.flow.protocol import Message
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -115,25 +117,40 @@ def test_each_set_of_steps_has_its_own(
     assert len(changes) == 2
 
 
-def test_a_look_stays_until_the_first_tile_takes_its_layer(
+def test_a_look_stays_until_the_labels_are_there(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], changes: list[str]
 ) -> None:
     viewer.layers["cells"].corner_pixels = np.array([[40, 30], [99, 89]])
     segment.preview()
     wait()
-    (look,) = labels_in(viewer).values()
     segment.form.parameters.give({"threshold": 150, "seconds": 0.2})
     segment.run()
-    assert list(labels_in(viewer)) == ["nuclei (preview)"]
-    wait(lambda: "arriving" in look.name)
-    assert look.data.shape == cells.shape
+    wait(lambda: squeezed(viewer.layers["nuclei (arriving)"]).any())
+    assert set(labels_in(viewer)) == {"nuclei (preview)", "nuclei (arriving)"}
     wait()
-    assert list(labels_in(viewer).values()) == [look]
-    assert same_labels(squeezed(look), pieces(cells, 150))
-    assert changes == ["+nuclei (preview)"]
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+    assert changes == ["+nuclei (preview)", "+nuclei (arriving)", "-nuclei (preview)"]
 
 
-def test_what_comes_to_nothing_leaves_no_layer_and_takes_no_look(
+def test_looks_at_other_layers_stay(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    viewer.add_image(cells[:60, :50], name="other", translate=(0, 200))
+    for name in ("cells", "other"):
+        segment.form.source.choose(name)
+        viewer.layers[name].corner_pixels = np.array([[0, 0], [49, 49]])
+        segment.preview()
+        wait()
+    looks = {layer.metadata["aiod"]["of"]: layer for layer in labels_in(viewer).values()}
+    segment.form.source.choose("cells")
+    segment.run()
+    wait()
+    assert looks["cells"] not in viewer.layers
+    assert looks["other"] in viewer.layers
+
+
+def test_what_comes_to_nothing_leaves_all_as_it_was(
     segment: Segment, viewer: Any, wait: Callable[..., None], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -142,12 +159,13 @@ def test_what_comes_to_nothing_leaves_no_layer_and_takes_no_look(
             segment.form.place.folder.clear()
             segment.preview()
             wait()
-        before = list(labels_in(viewer))
+        before, selected = list(labels_in(viewer)), set(viewer.layers.selection)
         segment.form.place.folder.setText(str(tmp_path / "file" / "out"))
         segment.run()
         wait()
         assert "cannot be written" in segment.notice.text
         assert list(labels_in(viewer)) == before
+        assert set(viewer.layers.selection) == selected
 
 
 def test_a_stopped_run_goes_on_in_its_layer(
@@ -183,3 +201,95 @@ def test_a_layer_that_was_taken_away_comes_back_with_the_labels_only(
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
     assert changes == ["+nuclei (arriving)", "-nuclei (arriving)", "+nuclei"]
+
+
+def test_what_the_user_put_into_it_is_the_users(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    mine = np.zeros(cells.shape, np.uint32)
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    layer.data = mine
+    wait()
+    assert segment.notice.text.startswith("Done."), segment.notice.text
+    assert layer.data is mine
+    assert not mine.any()
+    newest = list(labels_in(viewer).values())[-1]
+    assert same_labels(squeezed(newest), pieces(cells, 150))
+
+
+@pytest.mark.parametrize("how", ["painted", "renamed"])
+def test_an_empty_layer_that_the_user_works_in_stays(
+    how: str, segment: Segment, viewer: Any, wait: Callable[..., None], changes: list[str]
+) -> None:
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    if how == "painted":
+        layer.data[3:9, 3:9] = 7
+    else:
+        layer.name = "my annotation"
+    segment.cancel()
+    wait()
+    assert list(labels_in(viewer).values()) == [layer]
+    segment.run()  # which makes one of its own
+    assert len(labels_in(viewer)) == 2
+    wait()
+    assert layer in viewer.layers
+    assert changes == ["+nuclei (arriving)", "+nuclei (arriving)"] or how == "painted"
+
+
+def test_nothing_of_what_grew_comes_back_with_ctrl_z(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.2})
+    segment.run()
+    wait(lambda: is_painted(viewer))
+    (layer,) = labels_in(viewer).values()
+    layer.paint((10, 10), 5)
+    wait()
+    layer.undo()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_a_process_lost_while_labels_are_shown_mixes_no_layers(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    viewer.add_image(cells[:60, :50], name="more", translate=(0, 200))
+    segment.form.source.choose("cells", "more")
+    for label in ("raw", "soft"):
+        segment.form.before.add("none" if label == "raw" else "gaussian", label=label)
+
+    def lose(event: Any) -> None:
+        if layer.name == "nuclei-raw" and segment._work.current is first:
+            work = segment._work
+            work._heard.emit(Message({"event": "lost", "pid": work._pid, "words": "killed"}))
+
+    segment.run()
+    first = segment._work.current
+    layer = viewer.layers["nuclei-raw (arriving)"]
+    layer.events.data.connect(lose)
+    wait()
+    assert "lost" in segment.notice.text + segment.notice.details
+    of_more = [each for each in labels_in(viewer).values() if each.data.shape == (60, 50)]
+    assert {each.metadata["aiod"]["of"] for each in of_more} == {"more"}
+    assert {each.name.partition(" ")[0] for each in of_more} == {"nuclei-raw", "nuclei-soft"}
+    assert all(each.translate.tolist()[-1] == 200 for each in of_more)
+
+
+def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
+    segment: Segment, viewer: Any, wait: Callable[..., None], qtbot: Any
+) -> None:
+    def fail(event: Any) -> None:
+        viewer.layers.events.removed.disconnect(fail)
+        raise RuntimeError("of another plugin")
+
+    viewer.layers.events.removed.connect(fail)
+    with qtbot.captureExceptions():
+        segment.run()
+        with contextlib.suppress(Exception):
+            segment.cancel()
+        wait()
+    assert segment.run_button.isEnabled()
+    segment.run()
+    wait()
+    assert segment.notice.text.startswith("Done.")

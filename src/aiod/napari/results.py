@@ -90,7 +90,7 @@ def show_preview(viewer: Any, frame: Frame, message: Message, asker: object) -> 
     pixels, kept = frame.fitted(labels, said["axes"])
     start = dict(zip(said["axes"], said["start"], strict=True))
     about = {"preview": said["set"], "of": frame.layer, "asker": id(asker)}
-    last = last_look(viewer, about)
+    last = _last(viewer, about)
     about["objects"] = said["objects"]
     shown = Shown(f"{said['set']} (preview)", pixels.astype(np.uint32), kept, about)
     return put(viewer, shown, frame.place(kept, start=start), last)
@@ -105,13 +105,13 @@ def show_prepared(viewer: Any, frame: Frame, message: Message, asker: object) ->
     shown = Shown(f"{said['set']} (after the steps)", pixels, kept, about)
     place = frame.place(kept, start=said["start"], step=said["step"])
     layer = put(
-        viewer, shown, place, last_look(viewer, about), add=partial(viewer.add_image, rgb=False)
+        viewer, shown, place, _last(viewer, about), add=partial(viewer.add_image, rgb=False)
     )
     layer.reset_contrast_limits()
     return layer
 
 
-def last_look(viewer: Any, about: Mapping[str, Any]) -> Any:
+def _last(viewer: Any, about: Mapping[str, Any]) -> Any:
     """The layer that tells the same of itself; None where there is none."""
     keys = ("preview", "of", "asker", "prepared")
     same = [
@@ -127,10 +127,11 @@ def is_ours(layer: Any) -> bool:
     return bool(about_of(layer))
 
 
-def previews(viewer: Any, asker: object) -> list[Any]:
-    """The layers of looks at parts by an asker."""
-    ours = [layer for layer in viewer.layers if about_of(layer).get("asker") == id(asker)]
-    return [layer for layer in ours if "preview" in about_of(layer)]
+def previews(viewer: Any, frame: Frame, asker: object) -> list[Any]:
+    """The layers of looks at parts of a layer by an asker."""
+    theirs = {"of": frame.layer, "asker": id(asker)}
+    told = [(layer, about_of(layer)) for layer in viewer.layers]
+    return [layer for layer, it in told if "preview" in it and theirs.items() <= it.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +180,7 @@ def put(
     `add` makes a layer of another kind.
     """
     metadata = {MARK: dict(shown.metadata)}
-    there = layer is not None and layer in viewer.layers
-    if there and layer.ndim != shown.data.ndim:
-        viewer.layers.remove(layer)
-        there = False
-    if not there:
+    if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
         add = add or viewer.add_labels
         return add(shown.data, name=shown.name, metadata=metadata, **place)
     layer.name, layer.metadata = shown.name, metadata
@@ -192,4 +189,7 @@ def put(
             setattr(layer, key, values)
     if layer.data is not shown.data:  # last, as these may be many more
         layer.data = shown.data
+        editable = layer.editable
+        layer.editable = False  # which has napari forget what Ctrl+Z would take back of the others
+        layer.editable = editable
     return layer

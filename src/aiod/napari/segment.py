@@ -154,8 +154,8 @@ class Segment(QWidget):
     # --- what is told ---------------------------------------------------------------------------
 
     def _begin(self, asked: Asked) -> None:
-        self._growing.end()
-        self._growing = Growing(self._viewer, asked.frame, self)
+        last, self._growing = self._growing, Growing(self._viewer, asked.frame, self)
+        last.end()
         if asked.do == "run":
             self._growing.begin(asked.sets)
         self.progress.begin(f"reading {printable(asked.seen.name)}…" if asked.seen else "")
@@ -222,28 +222,32 @@ class Segment(QWidget):
     def _show_labels(
         self, asked: Asked, finish: Callable[[], object], shown: Sequence[Shown]
     ) -> None:
-        """Show label images, then finish: each in a turn of its own, between which others come.
+        """Show label images and take looks at parts away, then finish.
 
-        Of Qt's loop, which else would draw what has changed before anybody was listened to.
+        Each in another turn of Qt's loop, which else would draw them all before anybody is heard.
         """
-        if asked is not self._work.current:
-            return
-        if not shown:
-            in_another_turn(finish, asker=self)
-            return
+        assert asked.frame is not None
+        growing = self._growing
+        acts: list[Callable[[], object]] = [partial(growing.finish, each) for each in shown]
+        looks = previews(self._viewer, asked.frame, self)
+        acts += [partial(self._take_away, layer) for layer in looks]
 
-        def show() -> None:
-            self._growing.finish(shown[0])
-            self._show_labels(asked, finish, shown[1:])
+        def act() -> None:
+            if asked is not self._work.current:
+                return
+            if acts:
+                acts.pop(0)()
+                in_another_turn(act, asker=self)
+            else:
+                finish()
 
-        in_another_turn(show, asker=self)
+        in_another_turn(act, asker=self)
+
+    def _take_away(self, layer: Any) -> None:
+        if layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
 
     def _finish(self, asked: Asked, images: Sequence[ImageRecord], folder: Path) -> None:
-        if asked is not self._work.current:
-            return
-        if asked.frame is not None:
-            for layer in previews(self._viewer, self):
-                self._viewer.layers.remove(layer)
         self.table.add(images)
         failed = [image for image in images if image.status != "done"]
         if failed:
@@ -263,11 +267,11 @@ class Segment(QWidget):
 
     def _end(self, stopped: bool) -> None:
         """Be ready for what is asked next."""
-        self._growing.end()
         if stopped:
             self._report.only("Stopped. Run goes on where it was.")
         self._set_busy(busy=False)
         self._report.show(several=self._several)
+        self._growing.end()
         self.done.emit()
 
     # --- how it looks ---------------------------------------------------------------------------
