@@ -292,3 +292,19 @@ def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
     segment.run()
     wait()
     assert segment.notice.text.startswith("Done.")
+
+
+def test_labels_that_napari_cannot_show_are_told_of(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    def fail(event: Any) -> None:
+        if layer.data.any():  # the finished labels
+            raise RuntimeError("of another plugin")
+
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    layer.events.data.connect(fail)
+    wait()
+    assert segment.notice.text.startswith("The labels are in ~/aiod-out/toy-plane")
+    assert "of another plugin" in segment.notice.text
+    assert segment.run_button.isEnabled()

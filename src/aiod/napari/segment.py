@@ -214,13 +214,13 @@ class Segment(QWidget):
             return
         in_background(
             partial(labels_of_run, Path(folder), images, asked.frame),
-            partial(self._show_labels, asked, finish),
+            partial(self._show_labels, asked, Path(folder), finish),
             partial(self._work.fail, asked),
             asker=self,
         )
 
     def _show_labels(
-        self, asked: Asked, finish: Callable[[], object], shown: Sequence[Shown]
+        self, asked: Asked, folder: Path, finish: Callable[[], object], shown: Sequence[Shown]
     ) -> None:
         """Show label images and take looks at parts away, then finish.
 
@@ -235,11 +235,16 @@ class Segment(QWidget):
         def act() -> None:
             if asked is not self._work.current:
                 return
-            if acts:
-                acts.pop(0)()
-                in_another_turn(act, asker=self)
-            else:
+            if not acts:
                 finish()
+                return
+            try:
+                acts.pop(0)()
+            except Exception as error:  # noqa: BLE001 -- of napari or of another plugin
+                what = f"The labels are in {_from_home(folder)}, but napari cannot show them"
+                self._work.fail(asked, AiodError(f"{what}: {error}."))
+                return
+            in_another_turn(act, asker=self)
 
         in_another_turn(act, asker=self)
 
