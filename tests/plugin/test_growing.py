@@ -224,6 +224,7 @@ def test_an_empty_layer_that_the_user_works_in_stays(
 ) -> None:
     segment.run()
     (layer,) = labels_in(viewer).values()
+    layer.metadata["of others"] = 1
     if how == "painted":
         layer.data[3:9, 3:9] = 7
     else:
@@ -231,6 +232,7 @@ def test_an_empty_layer_that_the_user_works_in_stays(
     segment.cancel()
     wait()
     assert list(labels_in(viewer).values()) == [layer]
+    assert layer.metadata == {"of others": 1}
     segment.run()  # which makes one of its own
     assert len(labels_in(viewer)) == 2
     wait()

@@ -17,7 +17,7 @@ from napari.layers import Labels
 from aiod.flow.protocol import Message
 from aiod.flow.source import Box
 from aiod.flow.tiles.arrival import thinned_shape, thinning
-from aiod.napari.results import Frame, Shown, about_of, is_ours, put
+from aiod.napari.results import Frame, Shown, about_of, disown, is_ours, put
 
 _SECONDS_BETWEEN_LOOKS = 0.4
 _ARRIVING = "(arriving)"
@@ -101,8 +101,8 @@ class Growing:
             layer = self._layers.pop(name)
             if _ARRIVING in layer.name and not layer.data.any():
                 self._viewer.layers.remove(layer)
-            else:  # the user's
-                layer.metadata = {}
+            else:  # the user has worked in it
+                disown(layer)
         if empty and not self._viewer.layers.selection:
             there = [layer for layer in self._selected if layer in self._viewer.layers]
             self._viewer.layers.selection.update(there)

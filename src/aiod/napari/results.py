@@ -16,7 +16,7 @@ from aiod.flow.results.labels import open_labels
 from aiod.flow.results.view import lazy
 from aiod.flow.source import Box, Pixels
 
-MARK = "aiod"
+_MARK = "aiod"
 _MOST_IN_MEMORY = 1 << 27
 """Labels of so many pixels are shown from memory, where they can be edited; larger ones lazily."""
 
@@ -127,6 +127,11 @@ def is_ours(layer: Any) -> bool:
     return bool(about_of(layer))
 
 
+def disown(layer: Any) -> None:
+    """Leave a layer to the user; what others noted of it stays."""
+    layer.metadata = {key: value for key, value in layer.metadata.items() if key != _MARK}
+
+
 def previews(viewer: Any, frame: Frame, asker: object) -> list[Any]:
     """The layers of looks at parts of a layer by an asker."""
     theirs = {"of": frame.layer, "asker": id(asker)}
@@ -163,7 +168,7 @@ def labels_of_run(folder: Path, images: Sequence[ImageRecord], frame: Frame) -> 
 
 def about_of(layer: Any) -> Mapping[str, Any]:
     """What this plugin noted of a layer that it made; nothing of any other."""
-    about: Mapping[str, Any] = layer.metadata.get(MARK, {})
+    about: Mapping[str, Any] = layer.metadata.get(_MARK, {})
     return about
 
 
@@ -179,7 +184,7 @@ def put(
 
     `add` makes a layer of another kind.
     """
-    metadata = {MARK: dict(shown.metadata)}
+    metadata = {_MARK: dict(shown.metadata)}
     if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
         add = add or viewer.add_labels
         return add(shown.data, name=shown.name, metadata=metadata, **place)
