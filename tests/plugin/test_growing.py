@@ -268,7 +268,7 @@ def test_a_process_lost_while_labels_are_shown_mixes_no_layers(
     segment.run()
     first = segment._work.current
     layer = viewer.layers["nuclei-raw (arriving)"]
-    layer.events.data.connect(lose)
+    layer.events.name.connect(lose)
     wait()
     assert "lost" in segment.notice.text + segment.notice.details
     of_more = [each for each in labels_in(viewer).values() if each.data.shape == (60, 50)]
@@ -300,12 +300,12 @@ def test_labels_that_napari_cannot_show_are_told_of(
     segment: Segment, viewer: Any, wait: Callable[..., None]
 ) -> None:
     def fail(event: Any) -> None:
-        if layer.data.any():  # the finished labels
+        if layer.name == "nuclei":  # the finished labels
             raise RuntimeError("of another plugin")
 
     segment.run()
     (layer,) = labels_in(viewer).values()
-    layer.events.data.connect(fail)
+    layer.events.set_data.connect(fail)
     wait()
     assert segment.notice.text.startswith("The labels are in ~/aiod-out/toy-plane")
     assert "of another plugin" in segment.notice.text

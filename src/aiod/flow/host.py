@@ -2,8 +2,9 @@
 
     python -m aiod.flow.host
 
-A window that computes is frozen; this process is not its window's. It can be stopped at any time,
-ends with the window, and keeps the model loaded from one look to the next. What is asked and what
+A window that computes is frozen; this process is not its window's, and with all it starts it steps
+back where the window needs a processor. It can be stopped at any time, ends with the window, and
+keeps the model loaded from one look to the next. What is asked and what
 is told are the messages of `protocol`, on stdin and stdout, one request at a time::
 
     {"id": 1, "do": "plan", "request": {…}}                        -> plan
@@ -40,10 +41,13 @@ from aiod.progress import Step
 
 _SECONDS_BETWEEN_STEPS = 0.1
 _SECONDS_TO_END = 10.0
+_NICENESS = 10
 
 
 def main() -> None:
     """Serve the process at the other end of stdin and stdout until it is gone."""
+    if hasattr(os, "nice"):  # on Windows whoever starts it says so
+        os.nice(_NICENESS)
     told = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no message
     Host(sys.stdin.buffer, told).serve()

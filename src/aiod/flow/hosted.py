@@ -21,7 +21,8 @@ _SECONDS_TO_END = 12.0
 _SHOWN_OF_LOG = 4000
 _TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 """Variables that name the folder for temporary files, on Linux and macOS and on Windows."""
-
+_LESS_URGENT: int = getattr(subprocess, "BELOW_NORMAL_PRIORITY_CLASS", 0)
+"""What Windows is told of it; elsewhere the process does it by itself."""
 
 Outbox = queue.SimpleQueue[Mapping[str, Any] | None]
 """What is to be sent to a process; None is the end."""
@@ -98,6 +99,7 @@ class Hosted:
             cwd=self._folder,
             env={**os.environ, **dict.fromkeys(_TEMPORARY, scratch.name)},
             start_new_session=True,
+            creationflags=_LESS_URGENT,
         )
         self._outbox = queue.SimpleQueue()
         assert self._process.stdin is not None

@@ -15,6 +15,7 @@ from aiod.flow.record import ImageRecord
 from aiod.flow.results.labels import open_labels
 from aiod.flow.results.view import lazy
 from aiod.flow.source import Box, Pixels
+from aiod.napari.adding import add_labels
 
 _MARK = "aiod"
 _MOST_IN_MEMORY = 1 << 27
@@ -149,8 +150,14 @@ class Shown:
     metadata: Mapping[str, Any]
 
 
-def labels_of_run(folder: Path, images: Sequence[ImageRecord], frame: Frame) -> list[Shown]:
-    """The label images of a run of one layer. Raises AiodError."""
+def labels_of_run(
+    folder: Path, images: Sequence[ImageRecord], frame: Frame, room: Mapping[str, Any]
+) -> list[Shown]:
+    """The label images of a run of one layer. Raises AiodError.
+
+    `room` is set -> the array of the layer that waits for it, into which labels of its shape are
+    put: napari shows other pixels of the same array in half the time of another array.
+    """
     found = []
     for image in images:
         if image.labels is None:
@@ -160,10 +167,18 @@ def labels_of_run(folder: Path, images: Sequence[ImageRecord], frame: Frame) -> 
         data = source.read(Box.whole(source.shape)) if small else lazy(source)
         data, kept = frame.fitted(data, source.axes)
         if small:  # for other orders napari compiles anew how it draws them
-            data = np.ascontiguousarray(data)
+            data = _put_into(room.get(image.set), np.ascontiguousarray(data))
         about = {"set": image.set, "of": frame.layer, "objects": image.objects, "run": str(folder)}
         found.append(Shown(image.set, data, kept, about))
     return found
+
+
+def _put_into(room: Any, labels: Pixels) -> Pixels:
+    """Labels in an array that is there, if they fit; else as they are."""
+    if room is None or room.shape != labels.shape or not np.can_cast(labels.dtype, room.dtype):
+        return labels
+    room[...] = labels
+    return room  # type: ignore[no-any-return]
 
 
 def about_of(layer: Any) -> Mapping[str, Any]:
@@ -186,7 +201,7 @@ def put(
     """
     metadata = {_MARK: dict(shown.metadata)}
     if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
-        add = add or viewer.add_labels
+        add = add or partial(add_labels, viewer)
         return add(shown.data, name=shown.name, metadata=metadata, **place)
     layer.name, layer.metadata = shown.name, metadata
     for key, values in place.items():
@@ -194,7 +209,14 @@ def put(
             setattr(layer, key, values)
     if layer.data is not shown.data:  # last, as these may be many more
         layer.data = shown.data
-        editable = layer.editable
-        layer.editable = False  # which has napari forget what Ctrl+Z would take back of the others
-        layer.editable = editable
+        forget_edits(layer)
     return layer
+
+
+def forget_edits(layer: Any) -> None:
+    """Have napari forget what Ctrl+Z would take back: it was of other labels."""
+    editable = layer.editable
+    with layer.events.editable.blocker():  # nobody need hear of what is as before
+        layer.editable = True
+        layer.editable = False  # at which it forgets
+        layer.editable = editable

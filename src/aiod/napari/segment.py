@@ -213,7 +213,7 @@ class Segment(QWidget):
             finish()
             return
         in_background(
-            partial(labels_of_run, Path(folder), images, asked.frame),
+            partial(labels_of_run, Path(folder), images, asked.frame, self._growing.make_room()),
             partial(self._show_labels, asked, Path(folder), finish),
             partial(self._work.fail, asked),
             asker=self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.job import Job, Place
 
-_MOST_DRAWN = 1 << 22
+_MOST_DRAWN = 1 << 24
 _MOST_HELD = 1 << 27
 """Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
 hold: of a larger image it gets every second, third, … pixel of Y and X."""
