@@ -4,7 +4,8 @@
 
 Start: processes that open a viewer with a widget, ours and one that is a line of text, in turns.
 The window: a timer ticks from the press of Run until the labels are drawn, in runs of 64 tiles, and
-the longest time between two ticks is how long no click would have been answered.
+the longest time between two ticks is how long no click would have been answered. The press itself,
+which adds a layer, is a row of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pipeline
 from figures import Figure
 
 TURNS = 5
-TILES = (256, 512)
+TILES = (256, 512, 1024)
 MILLISECONDS = 50.0
 SECONDS = 120
 
@@ -108,7 +109,7 @@ def gaps(folder: Path) -> Iterator[Figure]:
         yield drawing(viewer, QApplication, 8 * tile)
     press = statistics.median(pressed)
     yield Figure(
-        f"by the press of Run itself, which adds the layer: milliseconds / {MILLISECONDS:.0f}",
+        f"by the press of Run, with which a layer is added: milliseconds / {MILLISECONDS:.0f}",
         press / MILLISECONDS, None,
         f"{press:.0f} ms", f"{min(pressed):.0f}–{max(pressed):.0f} ms",
     )  # fmt: skip
@@ -118,31 +119,37 @@ def gaps(folder: Path) -> Iterator[Figure]:
 
 
 def one_run(viewer: Any, widget: Any, application: Any, seconds: float) -> tuple[float, float]:
-    """Milliseconds that the press of Run took, and the most between two ticks until the end."""
+    """Milliseconds that the press of Run took, and the most that any later turn of Qt did."""
     from qtpy.QtCore import QTimer
 
     for layer in list(viewer.layers)[1:]:  # of the turn before
         viewer.layers.remove(layer)
     widget.form.parameters.give({"wait": seconds})  # another run each time
     spin(application, 2.0)
-    begun = time.perf_counter()
-    widget.run()
-    press = (time.perf_counter() - begun) * 1000
     ticks: list[float] = []
     timer = QTimer()
     timer.setInterval(1)
     timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
     timer.start()
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.perf_counter())
+        widget.run()
+
+    QTimer.singleShot(100, press)
     shown = False
     end = time.monotonic() + SECONDS
-    while widget.busy and time.monotonic() < end:
+    while (widget.busy or not pressed) and time.monotonic() < end:
         application.processEvents()
         shown = shown or any(arriving(layer) for layer in viewer.layers)
     spin(application, 0.3)  # what is still to be drawn
     timer.stop()
     if not shown:
         raise SystemExit(f"no tile was shown: {widget.notice.text} {widget.notice.details}")
-    return press, max(1000 * (b - a) for a, b in itertools.pairwise(ticks))
+    after = [(a, b) for a, b in itertools.pairwise(ticks) if b > pressed[0]]
+    first, *others = [1000 * (b - a) for a, b in after]
+    return first, max(others)
 
 
 def drawing(viewer: Any, application: Any, side: int) -> Figure:
@@ -170,11 +177,12 @@ def adding(viewer: Any, application: Any) -> Figure:
     for _ in range(TURNS):
         spin(application, 0.3)
         begun = time.perf_counter()
-        layer = viewer.add_labels(np.zeros((TILES[0], TILES[0]), np.uint32))
+        layer = viewer.add_labels(np.zeros((8 * TILES[0], 8 * TILES[0]), np.uint32))
+        application.processEvents()
         taken.append((time.perf_counter() - begun) * 1000)
         viewer.layers.remove(layer)
     return Figure(
-        "adding a layer: napari's own `add_labels`, milliseconds / 50",
+        "adding labels and drawing them: napari's own `add_labels`, milliseconds / 50",
         statistics.median(taken) / MILLISECONDS, None,
         f"{statistics.median(taken):.0f} ms", f"{min(taken):.0f}–{max(taken):.0f} ms",
     )  # fmt: skip

@@ -197,6 +197,17 @@ def test_what_was_kept_for_looks_goes_with_the_process(
     assert list(scratch.iterdir()) == []
 
 
+def test_it_and_its_models_step_back_where_the_window_needs_a_processor(
+    talk: Talk, request_for: Callable[..., Request]
+) -> None:
+    talk.ask("run", request_for(params={"seconds": 0.3}))
+    talk.until("tile")
+    process = psutil.Process(talk.hosted.pid)
+    family = [process, *process.children(recursive=True)]
+    assert len(family) > 1
+    assert all(each.nice() > psutil.Process().nice() for each in family)
+
+
 def test_closing_in_the_middle_leaves_no_process(
     talk: Talk, request_for: Callable[..., Request]
 ) -> None:

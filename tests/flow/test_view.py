@@ -12,6 +12,7 @@ import tifffile
 from aiod.errors import UsageError
 from aiod.flow.images.image import open_image
 from aiod.flow.record import ImageRecord
+from aiod.flow.results import view
 from aiod.flow.results.labels import create_labels, finish_labels
 from aiod.flow.results.view import layers_of, lazy, shown_images
 
@@ -80,6 +81,21 @@ def test_only_what_is_looked_at_is_read(tmp_path: Path) -> None:
 
     lazy(replace(source, read=reading))[..., :10, :10].compute()
     assert read == [(1, 1, 1, 1024, 1024)]
+
+
+def test_of_large_planes_napari_gets_the_pyramid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = made(tmp_path, "TYX", (2, 700, 600))
+    _, labels = shown(record, tmp_path)
+    assert not labels["multiscale"]
+    whole = labels["data"].compute()
+    monkeypatch.setattr(view, "_MOST_OF_A_PLANE", 700 * 600 - 1)
+    _, labels = shown(record, tmp_path)
+    assert labels["multiscale"]
+    for number, level in enumerate(labels["data"]):
+        assert np.array_equal(level.compute(), whole[..., :: 2**number, :: 2**number])
+    assert len(labels["data"]) == 3
 
 
 def test_which_image_is_asked_where_there_are_several(tmp_path: Path) -> None:

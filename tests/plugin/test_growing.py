@@ -17,6 +17,8 @@ from toylab import Image, blobs, lines, pieces
 from window import is_painted, labels_in, squeezed
 
 from aiod.flow.protocol import Message
+from aiod.flow.results import view
+from aiod.napari import results
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -45,6 +47,76 @@ def test_the_layer_is_there_at_the_press_and_to_the_end(
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
 
+def test_tiles_and_labels_come_into_one_array(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    pixels = layer.data
+    replaced: list[Any] = []
+    layer.events.data.connect(replaced.append)
+    wait()
+    assert layer.data is pixels
+    assert not replaced
+    assert np.array_equal(layer._slice.image.raw, pixels)  # and that is what is drawn
+    assert np.array_equal(layer._slice.image.view, layer.colormap._data_to_texture(pixels))
+
+
+def test_nobody_paints_where_tiles_come(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    for stopped in (True, False):
+        segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+        segment.run()
+        (layer,) = labels_in(viewer).values()
+        assert not layer.editable
+        wait(lambda: is_painted(viewer))
+        assert not layer.editable
+        layer.undo()
+        assert squeezed(layer).any()
+        if stopped:
+            segment.cancel()
+        wait()
+        assert layer.editable
+
+
+def test_a_hidden_layer_fills_too(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    layer.visible = False
+    viewer.dims.ndisplay = 3  # of which a hidden layer is not told
+    wait(lambda: is_painted(viewer))
+    viewer.dims.ndisplay = 2
+    layer.visible = True
+    assert np.array_equal(layer._slice.image.raw, layer.data)
+    wait()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_labels_too_large_for_memory_come_as_a_pyramid(
+    segment: Segment,
+    viewer: Any,
+    wait: Callable[..., None],
+    changes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(results, "_MOST_IN_MEMORY", 1000)
+    monkeypatch.setattr(view, "_MOST_OF_A_PLANE", 1000)
+    large = blobs((600, 530))
+    viewer.layers["cells"].data = large
+    segment.form.place.tile.setText("256")
+    segment.run()
+    changes.clear()
+    wait()
+    assert changes == ["-nuclei (arriving)", "+nuclei"]
+    (layer,) = labels_in(viewer).values()
+    assert [level.shape for level in layer.data] == [(600, 530), (300, 265), (150, 133)]
+    assert same_labels(np.asarray(layer.data[0]), pieces(large, 150))
+
+
 def placed(layer: Any) -> tuple[Any, ...]:
     """How a layer lies in the viewer."""
     place = (layer.scale, layer.translate)
@@ -58,7 +130,7 @@ def placed(layer: Any) -> tuple[Any, ...]:
         ("ztyx", (3, 2, 40, 50)),
         ("cyx", (2, 40, 50)),
         ("tcyx", (2, 3, 40, 50)),
-        ("yx", (2100, 2000)),  # more than is drawn while tiles come
+        ("yx", (4200, 4000)),  # more than is drawn while tiles come
     ],
 )
 def test_it_is_ready_for_the_tiles_of_any_image(
@@ -74,7 +146,7 @@ def test_it_is_ready_for_the_tiles_of_any_image(
     viewer.add_image(np.stack(planes).reshape(shape), name="film")
     segment.form.source.axes.setText(axes.upper())
     segment.form.source.axes.editingFinished.emit()
-    segment.form.place.tile.setText("1024" if shape[-1] > 1024 else "32")
+    segment.form.place.tile.setText("2048" if shape[-1] > 1024 else "32")
     segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
     if "c" in axes:
         segment.form.source.show_options({"channels": ("1",)})
@@ -216,6 +288,38 @@ def test_what_the_user_put_into_it_is_the_users(
     assert not mine.any()
     newest = list(labels_in(viewer).values())[-1]
     assert same_labels(squeezed(newest), pieces(cells, 150))
+
+
+def test_a_layer_that_becomes_the_users_while_labels_are_read_is_left(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+) -> None:
+    segment.run()
+    (layer,) = labels_in(viewer).values()
+    make_room = segment._growing.make_room
+
+    def take() -> dict[str, Any]:
+        room = make_room()
+        layer.metadata = {}
+        return room
+
+    segment._growing.make_room = take  # type: ignore[method-assign]
+    wait()
+    (newest,) = (each for each in labels_in(viewer).values() if each is not layer)
+    assert same_labels(squeezed(newest), pieces(cells, 150))
+    assert not np.shares_memory(newest.data, layer.data)
+
+
+def test_what_has_come_stays_where_the_dock_is_closed(
+    segment: Segment, viewer: Any, wait: Callable[..., None], qtbot: Any
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+    segment.run()
+    wait(lambda: is_painted(viewer))
+    (layer,) = labels_in(viewer).values()
+    with qtbot.waitSignal(segment.destroyed, timeout=20_000):
+        viewer.window.remove_dock_widget(segment)
+    assert layer in viewer.layers
+    assert layer.editable
 
 
 @pytest.mark.parametrize("how", ["painted", "renamed"])

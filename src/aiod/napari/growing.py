@@ -91,9 +91,10 @@ class Growing:
                 self._make_ready({"set": name, **expected}, None)
             else:
                 self._fillings[name] = _Filling(left, left.data, new=False)
+                left.editable = False
 
     def add(self, message: Message) -> None:
-        """Paint a tile soon, in the window's thread. Its numbers are new ones until the run ends."""
+        """Paint a tile soon, in the window's thread; its numbers are new until the run ends."""
         if self._frame is None or message.pixels is None:
             return
         self._waiting.append(message)
@@ -112,7 +113,8 @@ class Growing:
 
     def _paint(self, message: Message, *, draw: bool) -> None:
         said, labels = message.said, message.pixels
-        assert self._frame is not None and labels is not None
+        assert self._frame is not None
+        assert labels is not None
         name = said["set"]
         if name in self._fillings and not self._is_there(name):
             return
@@ -141,7 +143,7 @@ class Growing:
         same = filling is not None and shown.data is filling.pixels
         if same and not there:  # it became the user's while the labels were read
             shown = replace(shown, data=shown.data.copy())
-        layer = self._unless_other(filling.layer if filling and there else None, shown.data.ndim)
+        layer = self._unless_other(filling.layer if filling and there else None, shown)
         layer = put(self._viewer, shown, self._frame.place(shown.axes), layer)
         if same and there:
             layer.refresh(highlight=False, extent=False)
@@ -182,21 +184,21 @@ class Growing:
         assert self._frame is not None
         name = said["set"]
         shape, kept = self._shape(said)
-        layer = self._unless_other(filling.layer if filling else None, len(shape))
         as_it_is = filling is not None and filling.new and filling.pixels.shape == shape
         pixels = filling.pixels if filling and as_it_is else np.zeros(shape, np.uint32)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in said["axes"]}
         step |= {a: said["thin"] * step.get(a, 1.0) for a in "YX"}
         shown = Shown(f"{name} {_ARRIVING}", pixels, kept, self._about(name))
+        layer = self._unless_other(filling.layer if filling else None, shown)
         layer = put(self._viewer, shown, self._frame.place(kept, step=step), layer)
         if not as_it_is:
             self._fillings[name] = _Filling(layer, pixels, new=True)
             self._fillings[name].touch()
         layer.editable = False  # what a user paints would be lost
 
-    def _unless_other(self, layer: Any, ndim: int) -> Any:
-        """A layer, if it has so many axes; it goes where it has others."""
-        if layer is not None and layer.ndim != ndim:
+    def _unless_other(self, layer: Any, shown: Shown) -> Any:
+        """A layer, if it can show this; else it goes."""
+        if layer is not None and not shown.fits(layer):
             self._viewer.layers.remove(layer)
             return None
         return layer

@@ -13,13 +13,13 @@ import numpy as np
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord
 from aiod.flow.results.labels import open_labels
-from aiod.flow.results.view import lazy
+from aiod.flow.results.view import lazy_levels
 from aiod.flow.source import Box, Pixels
 from aiod.napari.adding import add_labels
 
 _MARK = "aiod"
 _MOST_IN_MEMORY = 1 << 27
-"""Labels of so many pixels are shown from memory, where they can be edited; larger ones lazily."""
+"""Labels of so many pixels are shown from memory, where they can be edited; more of them lazily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +142,22 @@ def previews(viewer: Any, frame: Frame, asker: object) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Labels, ready to be a layer; made in a thread."""
+    """Labels, ready to be a layer; made in a thread. `data` are an array or a list, a pyramid."""
 
     name: str
     data: Any
     axes: str
     metadata: Mapping[str, Any]
+
+    @property
+    def multiscale(self) -> bool:
+        """Whether it is a pyramid."""
+        return isinstance(self.data, list)
+
+    def fits(self, layer: Any) -> bool:
+        """Whether a layer can show it: napari has other ones for other axes, and for pyramids."""
+        finest = self.data[0] if self.multiscale else self.data
+        return bool(layer.ndim == finest.ndim and layer.multiscale == self.multiscale)
 
 
 def labels_of_run(
@@ -156,18 +166,22 @@ def labels_of_run(
     """The label images of a run of one layer. Raises AiodError.
 
     `room` is set -> the array of the layer that waits for it, into which labels of its shape are
-    put: napari shows other pixels of the same array in half the time of another array.
+    put: napari shows other pixels of the same array sooner than another array.
     """
     found = []
     for image in images:
         if image.labels is None:
             continue
-        source = open_labels(folder / image.labels).source
-        small = int(np.prod(source.shape)) <= _MOST_IN_MEMORY
-        data = source.read(Box.whole(source.shape)) if small else lazy(source)
-        data, kept = frame.fitted(data, source.axes)
-        if small:  # for other orders napari compiles anew how it draws them
-            data = _put_into(room.get(image.set), np.ascontiguousarray(data))
+        opened = open_labels(folder / image.labels)
+        source = opened.source
+        if int(np.prod(source.shape)) <= _MOST_IN_MEMORY:
+            pixels, kept = frame.fitted(source.read(Box.whole(source.shape)), source.axes)
+            # For other orders than C napari compiles anew how it draws them.
+            data: Any = _put_into(room.get(image.set), np.ascontiguousarray(pixels))
+        else:
+            fitted = [frame.fitted(level, source.axes) for level in lazy_levels(opened)]
+            data, kept = [level for level, _ in fitted], fitted[0][1]
+            data = data if len(data) > 1 else data[0]
         about = {"set": image.set, "of": frame.layer, "objects": image.objects, "run": str(folder)}
         found.append(Shown(image.set, data, kept, about))
     return found
@@ -200,9 +214,10 @@ def put(
     `add` makes a layer of another kind.
     """
     metadata = {_MARK: dict(shown.metadata)}
-    if layer is None or layer not in viewer.layers or layer.ndim != shown.data.ndim:
+    if layer is None or layer not in viewer.layers or not shown.fits(layer):
         add = add or partial(add_labels, viewer)
-        return add(shown.data, name=shown.name, metadata=metadata, **place)
+        about = {"name": shown.name, "metadata": metadata, "multiscale": shown.multiscale}
+        return add(shown.data, **about, **place)
     layer.name, layer.metadata = shown.name, metadata
     for key, values in place.items():
         if tuple(getattr(layer, key)) != tuple(values):  # napari looks at all pixels each time

@@ -327,6 +327,7 @@ class Segment(QWidget):
         if event.type() == QEvent.Type.ParentChange and hasattr(self, "_docked"):
             if self._docked and self.parent() is None:
                 self._work.close()
+                self._growing.end()  # what has come is the user's
                 self.deleteLater()
             self._docked = self.parent() is not None
         return bool(super().event(event))

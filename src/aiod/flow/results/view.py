@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,13 @@ import numpy as np
 from aiod.errors import AiodError, UsageError
 from aiod.flow.images.image import Image, open_image
 from aiod.flow.record import ImageRecord, read_record
-from aiod.flow.results.labels import open_labels
+from aiod.flow.results.labels import Labels, open_labels, smaller_levels
 from aiod.flow.source import Box, Pixels, Source
 from aiod.words import listing
 
 _BLOCK = 1024
+_MOST_OF_A_PLANE = 1 << 24
+"""Pixels of a plane that napari may read and draw at once; of a larger one it gets the pyramid."""
 
 
 def view_run(path: Path, sample: str | None = None) -> None:
@@ -70,9 +73,23 @@ def layers_of(images: list[ImageRecord], folder: Path) -> list[dict[str, Any]]:
     if image is not None:
         layers.append(_image_layer(image, first.sample))
     for each in images:
-        opened = open_labels(folder / str(each.labels)).source
-        layers.append({"kind": "labels", "data": lazy(opened), "name": each.set} | _place(opened))
+        opened = open_labels(folder / str(each.labels))
+        levels = lazy_levels(opened)
+        several = len(levels) > 1
+        data = {"data": levels if several else levels[0], "multiscale": several}
+        layers.append({"kind": "labels", "name": each.set} | data | _place(opened.source))
     return layers
+
+
+def lazy_levels(labels: Labels) -> list[Any]:
+    """Labels as a lazy array, followed by the smaller ones of their pyramid if planes are large.
+
+    Raises AiodError where a level cannot be read.
+    """
+    smaller = (
+        smaller_levels(labels) if math.prod(labels.source.shape[-2:]) > _MOST_OF_A_PLANE else []
+    )
+    return [lazy(level) for level in (labels.source, *smaller)]
 
 
 def lazy(source: Source) -> Any:
