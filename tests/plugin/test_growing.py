@@ -6,19 +6,23 @@ Napari holds the window up as it adds a layer or removes one, so no run may do e
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtCore import QObject
 from test_stitch import same_labels
 from toylab import Image, blobs, lines, pieces
 from window import is_painted, labels_in, squeezed
 
 from aiod.flow.protocol import Message
 from aiod.flow.results import view
-from aiod.napari import results
+from aiod.napari import growing, results
+from aiod.napari.growing import Growing
+from aiod.napari.results import Frame
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -94,6 +98,50 @@ def test_a_hidden_layer_fills_too(
     assert np.array_equal(layer._slice.image.raw, layer.data)
     wait()
     assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def tile_message(labels: Image, start: tuple[int, ...], whole: tuple[int, ...]) -> Message:
+    said = {"event": "tile", "set": "nuclei", "axes": "ZYX", "factors": {}, "thin": 1}
+    return Message({**said, "start": list(start), "whole": list(whole)}, labels)
+
+
+@pytest.mark.parametrize("shown", ["a plane", "the volume", "nothing"])
+def test_a_volume_is_painted_piece_by_piece(
+    viewer: Any, qtbot: Any, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 500)
+    monkeypatch.setattr(growing, "_SECONDS_BETWEEN_DRAWINGS", 0.01)
+    whole, random = (6, 60, 70), np.random.default_rng(0)
+    image = viewer.add_image(np.zeros(whole, np.uint8), name="cells", scale=(3, 1, 1))
+    viewer.dims.set_current_step(0, 4)
+    asker = QObject()
+    layers = Growing(viewer, Frame.of(image, "ZYX"), asker)
+    layers.begin(["nuclei"])
+    (layer,) = labels_in(viewer).values()
+    layer.visible = shown != "nothing"
+    viewer.dims.ndisplay = 3 if shown == "the volume" else 2
+    expected, count = np.zeros(whole, np.uint32), 0
+    for start in itertools.product((0, 3), (0, 30), (0, 35)):
+        labels = random.integers(0, 9, (3, 30, 35), np.uint32)
+        layers.add(tile_message(labels, start, whole))
+        box = tuple(slice(a, a + n) for a, n in zip(start, labels.shape, strict=True))
+        expected[box] = np.where(labels > 0, labels + count, 0)
+        count += labels.max()
+    qtbot.waitUntil(lambda: np.array_equal(layer.data, expected), timeout=20_000)
+    layer.visible = True
+    seen = expected if shown == "the volume" else expected[4]
+    assert np.array_equal(layer._slice.image.raw, seen)
+    assert np.array_equal(layer._slice.image.view, layer.colormap._data_to_texture(seen))
+    viewer.dims.ndisplay = 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 300), (3, 2, 200, 700), (2, 900_000)])
+def test_pieces_are_all_of_a_tile_once(shape: tuple[int, ...]) -> None:
+    times = np.zeros(shape, int)
+    for box in growing._boxes(shape):
+        times[box.slices] += 1
+        assert np.prod(box.shape) <= max(shape[-1], growing._PIXELS_AT_ONCE)
+    assert (times == 1).all()
 
 
 def test_labels_too_large_for_memory_come_as_a_pyramid(

@@ -6,6 +6,7 @@ what comes of it is handed back where widgets may be touched.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -79,13 +80,14 @@ def in_background(
     threading.Thread(target=run, daemon=True).start()
 
 
-def in_another_turn(act: Callable[[], object], *, asker: QObject) -> None:
+def in_another_turn(act: Callable[[], object], *, asker: QObject, after: float = 0.0) -> None:
     """Call `act` in another turn of Qt's loop, so that others are listened to before.
 
-    It is not called where the widget that is the `asker` was destroyed meanwhile.
+    That is the next one, or one `after` so many seconds. It is not called where the widget that is
+    the `asker` was destroyed meanwhile.
     """
     timer = QTimer(asker)  # which goes with it
     timer.setSingleShot(True)
     timer.timeout.connect(act)
     timer.timeout.connect(timer.deleteLater)
-    timer.start(0)
+    timer.start(math.ceil(1000 * after))

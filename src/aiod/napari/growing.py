@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,28 +21,31 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject
 
 from aiod.flow.protocol import Message
+from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.arrival import thinned_shape, thinning
 from aiod.napari.background import in_another_turn
 from aiod.napari.results import Frame, Shown, about_of, disown, forget_edits, is_ours, put
 
-_SECONDS_BETWEEN_LOOKS = 0.2
 _ARRIVING = "(arriving)"
 """What stands behind the name of a layer that fills."""
+_SECONDS_BETWEEN_DRAWINGS = 0.2
+_SECONDS_OF_A_TURN = 0.01
+_PIXELS_AT_ONCE = 1 << 16
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Filling:
     """The layer of a set, and the array that it has had since it was made.
 
-    A layer that is not `new` was left by a stopped run. `count` objects were painted; None stands
-    for no tile yet.
+    A layer that is not `new` was left by a stopped run. `count` objects have come; None stands for
+    no tile yet.
     """
 
     layer: Any
     pixels: Any
     new: bool
-    touching: threading.Thread | None = None
     count: int | None = None
+    touching: threading.Thread | None = None
 
     def touch(self) -> None:
         """Have the memory of all pixels made ready beside the window, which else waits for it."""
@@ -51,15 +54,35 @@ class _Filling:
         self.touching = threading.Thread(target=np.bitwise_or, args=touch)
         self.touching.start()
 
-    def paint(self, index: tuple[Any, ...], numbers: Any, *, draw: bool) -> None:
-        """Paint objects, drawn at once or with the next ones; Ctrl+Z takes nothing of it back."""
-        if self.touching is not None:
-            self.touching.join()
-        if self.layer.visible and self.layer.loaded:
-            self.layer.data_setitem(index, numbers, refresh=draw)
-            forget_edits(self.layer)
-        else:  # drawn when it is shown again
-            self.pixels[index] = numbers
+    @property
+    def untouched(self) -> bool:
+        """Whether the layer is as it was made."""
+        return is_ours(self.layer) and self.layer.data is self.pixels
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a tile: the `labels` of a `box`, to be numbered after the first `count`."""
+
+    filling: _Filling
+    box: Box
+    labels: Pixels
+    count: int
+
+    def paint(self, *, seen: bool, draw: bool) -> None:
+        """Paint it, and `draw` what is `seen` and was not drawn; Ctrl+Z takes nothing back."""
+        layer = self.filling.layer
+        if self.filling.touching is not None:
+            self.filling.touching.join()
+        if seen:
+            objects = np.nonzero(self.labels)
+            index = tuple(at + first for at, first in zip(objects, self.box.start, strict=True))
+            numbers = self.labels[objects].astype(np.uint32) + np.uint32(self.count)
+            layer.data_setitem(index, numbers, refresh=draw)
+            forget_edits(layer)
+            return
+        numbers = self.labels.astype(np.uint32) + np.uint32(self.count)
+        self.filling.pixels[self.box.slices] = np.where(self.labels > 0, numbers, 0)
 
 
 class Growing:
@@ -72,8 +95,8 @@ class Growing:
     def __init__(self, viewer: Any, frame: Frame | None, asker: QObject) -> None:
         self._viewer, self._frame, self._asker = viewer, frame, asker
         self._fillings: dict[str, _Filling] = {}
+        self._waiting: deque[_Piece] = deque()
         self._selected: list[Any] = []
-        self._waiting: deque[Message] = deque()
         self._drawn = 0.0
 
     def begin(self, sets: Iterable[str]) -> None:
@@ -94,52 +117,71 @@ class Growing:
                 left.editable = False
 
     def add(self, message: Message) -> None:
-        """Paint a tile soon, in the window's thread; its numbers are new until the run ends."""
-        if self._frame is None or message.pixels is None:
-            return
-        self._waiting.append(message)
-        if len(self._waiting) == 1:
-            in_another_turn(self._paint_next, asker=self._asker)
-
-    def _paint_next(self) -> None:
-        if not self._waiting:
-            return
-        draw = time.monotonic() - self._drawn > _SECONDS_BETWEEN_LOOKS
-        if draw:
-            self._drawn = time.monotonic()
-        self._paint(self._waiting.popleft(), draw=draw)
-        if self._waiting:
-            in_another_turn(self._paint_next, asker=self._asker)
-
-    def _paint(self, message: Message, *, draw: bool) -> None:
+        """Paint a tile, piece by piece; its numbers are new ones until the run ends."""
         said, labels = message.said, message.pixels
-        assert self._frame is not None
-        assert labels is not None
-        name = said["set"]
-        if name in self._fillings and not self._is_there(name):
+        if self._frame is None or labels is None:
             return
-        if name not in self._fillings or self._fillings[name].count is None:
-            self._make_ready(said, self._fillings.get(name))
-            self._fillings[name].count = 0
-        filling = self._fillings[name]
-        assert filling.count is not None
+        name = said["set"]
+        filling = self._fillings.get(name)
+        if filling is not None and not self._is_there(filling):
+            return
+        if filling is None or filling.count is None:
+            filling = self._make_ready(said, filling)
+        count = filling.count or 0
+        filling.count = count + int(labels.max(initial=0))
         part, kept = self._frame.fitted(labels, said["axes"])
-        start = dict(zip(said["axes"], said["start"], strict=True))
-        objects = np.nonzero(part)
-        index = tuple(at + start.get(axis, 0) for at, axis in zip(objects, kept, strict=True))
-        filling.paint(index, part[objects].astype(np.uint32) + np.uint32(filling.count), draw=draw)
-        filling.count += int(labels.max(initial=0))
+        origin = dict(zip(said["axes"], said["start"], strict=True))
+        if not self._waiting:
+            in_another_turn(self._paint_some, asker=self._asker)
+        zero = tuple(-origin.get(axis, 0) for axis in kept)
+        pieces = [
+            _Piece(filling, box.seen_from(zero), part[box.slices], count)
+            for box in _boxes(part.shape)
+        ]
+        self._waiting.extend(sorted(pieces, key=self._is_seen))
+
+    def _paint_some(self) -> None:
+        """Paint for a moment, so that others are listened to in between."""
+        end = time.monotonic() + _SECONDS_OF_A_TURN
+        while self._waiting and time.monotonic() < end:
+            rest = self._drawn + _SECONDS_BETWEEN_DRAWINGS - time.monotonic()
+            if len(self._waiting) == 1 and rest > 0:  # with the last one all are drawn
+                in_another_turn(self._paint_some, asker=self._asker, after=rest)
+                return
+            if self._paint(self._waiting.popleft(), draw=rest <= 0):
+                self._drawn = time.monotonic()
+                break
+        if self._waiting:
+            in_another_turn(self._paint_some, asker=self._asker)
+
+    def _paint(self, piece: _Piece, *, draw: bool) -> bool:
+        """Paint a piece, unless it is of a layer that was lost; whether anything was drawn."""
+        if not self._is_there(piece.filling):
+            return False
+        seen = self._is_seen(piece)
+        piece.paint(seen=seen, draw=draw)
+        return seen and draw
+
+    def _is_seen(self, piece: _Piece) -> bool:
+        """Whether a piece lies in the slice of its layer that the viewer shows."""
+        layer, dims, box = piece.filling.layer, self._viewer.dims, piece.box
+        if not (layer.visible and layer.loaded):
+            return False
+        others = dims.ndim - layer.ndim
+        point = layer.world_to_data(dims.point)
+        sliced = [axis - others for axis in dims.not_displayed if axis >= others]
+        return all(box.start[axis] - 1 < point[axis] < box.stop[axis] for axis in sliced)
 
     def make_room(self) -> dict[str, Any]:
         """Set -> the array of its layer, for the labels of the finished run; no tile comes now."""
         self._waiting.clear()
-        return {name: each.pixels for name, each in self._fillings.items() if self._is_there(name)}
+        return {name: it.pixels for name, it in self._fillings.items() if self._is_there(it)}
 
     def finish(self, shown: Shown) -> Any:
         """Show the labels of a finished run: in the layer that grew, if it is still there."""
         assert self._frame is not None
-        there = self._is_there(shown.name)
         filling = self._fillings.pop(shown.name, None)
+        there = filling is not None and self._is_there(filling)
         same = filling is not None and shown.data is filling.pixels
         if same and not there:  # it became the user's while the labels were read
             shown = replace(shown, data=shown.data.copy())
@@ -153,13 +195,14 @@ class Growing:
 
     def end(self) -> None:
         """No more comes: layers that nothing came into go, what was painted is drawn."""
-        while self._waiting:
-            self._paint(self._waiting.popleft(), draw=False)
-        fillings = {name: it for name, it in self._fillings.items() if self._is_there(name)}
+        for piece in self._waiting:
+            self._paint(piece, draw=False)
+        self._waiting.clear()
+        fillings = [filling for filling in self._fillings.values() if self._is_there(filling)]
         self._fillings.clear()
-        for filling in fillings.values():
+        for filling in fillings:
             filling.layer.editable = True
-        empty = [it.layer for it in fillings.values() if it.new and it.count is None]
+        empty = [filling.layer for filling in fillings if filling.new and filling.count is None]
         for layer in empty:
             if _ARRIVING in layer.name and not layer.data.any():
                 self._viewer.layers.remove(layer)
@@ -168,33 +211,31 @@ class Growing:
         if empty and not self._viewer.layers.selection:
             there = [layer for layer in self._selected if layer in self._viewer.layers]
             self._viewer.layers.selection.update(there)
-        for filling in fillings.values():
+        for filling in fillings:
             if filling.count is not None:  # neither its extent nor its highlight has changed
                 filling.layer.refresh(highlight=False, extent=False)
 
-    def _is_there(self, name: str) -> bool:
-        """Whether the layer of a set is shown as it was made."""
-        filling = self._fillings.get(name)
-        if filling is None or filling.layer not in self._viewer.layers:
-            return False
-        return is_ours(filling.layer) and filling.layer.data is filling.pixels
+    def _is_there(self, filling: _Filling) -> bool:
+        """Whether a layer is shown, and as it was made."""
+        return filling.layer in self._viewer.layers and filling.untouched
 
-    def _make_ready(self, said: Mapping[str, Any], filling: _Filling | None) -> None:
+    def _make_ready(self, said: Mapping[str, Any], filling: _Filling | None) -> _Filling:
         """A layer with room for all tiles of a set, on the image; the one it has, if that fits."""
         assert self._frame is not None
         name = said["set"]
         shape, kept = self._shape(said)
-        as_it_is = filling is not None and filling.new and filling.pixels.shape == shape
-        pixels = filling.pixels if filling and as_it_is else np.zeros(shape, np.uint32)
+        ready = filling if filling and filling.new and filling.pixels.shape == shape else None
+        pixels = ready.pixels if ready else np.zeros(shape, np.uint32)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in said["axes"]}
         step |= {a: said["thin"] * step.get(a, 1.0) for a in "YX"}
         shown = Shown(f"{name} {_ARRIVING}", pixels, kept, self._about(name))
         layer = self._unless_other(filling.layer if filling else None, shown)
         layer = put(self._viewer, shown, self._frame.place(kept, step=step), layer)
-        if not as_it_is:
-            self._fillings[name] = _Filling(layer, pixels, new=True)
-            self._fillings[name].touch()
         layer.editable = False  # what a user paints would be lost
+        if ready is None:
+            ready = self._fillings[name] = _Filling(layer, pixels, new=True)
+            ready.touch()
+        return ready
 
     def _unless_other(self, layer: Any, shown: Shown) -> Any:
         """A layer, if it can show this; else it goes."""
@@ -224,3 +265,12 @@ class Growing:
     def _about(self, name: str) -> dict[str, Any]:
         assert self._frame is not None
         return {"arriving": name, "of": self._frame.layer, "asker": id(self._asker)}
+
+
+def _boxes(shape: tuple[int, ...]) -> Iterator[Box]:
+    """The planes of an array in strips, none of which takes long to paint."""
+    rows = max(1, _PIXELS_AT_ONCE // max(1, shape[-1]))
+    for plane in np.ndindex(shape[:-2]):
+        for top in range(0, shape[-2], rows):
+            end = min(top + rows, shape[-2])
+            yield Box((*plane, top, 0), (*(at + 1 for at in plane), end, shape[-1]))
