@@ -22,12 +22,15 @@ def tools(layer: Any) -> set[str]:
 def test_a_tool_that_is_chosen_works_as_in_any_layer(viewer: Any, mode: str) -> None:
     ours = add_labels(viewer, np.zeros((20, 20), np.uint32), name="ours")
     theirs = viewer.add_labels(np.zeros((20, 20), np.uint32), name="theirs")
-    assert not tools(ours)
     for layer in (ours, theirs):
         layer.mode = mode
     assert tools(ours) == tools(theirs) != set()
     for layer in (ours, theirs):
         layer.mode = "pan_zoom"
+
+
+def test_until_then_they_take_no_time(viewer: Any) -> None:
+    assert not tools(add_labels(viewer, np.zeros((20, 20), np.uint32)))
 
 
 def test_a_layer_is_as_it_was_asked_for(viewer: Any) -> None:
