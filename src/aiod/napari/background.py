@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from aiod.errors import AiodError
@@ -23,21 +24,22 @@ class _Post(QObject):
 
     _ended = Signal(object, object)
 
-    def __init__(self, done: Callable[[Any], Any], failed: Callable[[Exception], Any]) -> None:
+    def __init__(
+        self,
+        done: Callable[[Any], Any],
+        failed: Callable[[Exception], Any],
+        asker: QObject | None,
+    ) -> None:
         super().__init__()
-        self._done, self._failed, self._forgotten = done, failed, False
+        self._done, self._failed, self._asker = done, failed, asker
         self._ended.connect(self._deliver)  # its own method: runs in its own thread
 
     def send(self, found: Any, error: Exception | None) -> None:
         self._ended.emit(found, error)
 
-    def forget(self) -> None:
-        """Nobody waits for it any more."""
-        self._forgotten = True
-
     def _deliver(self, found: Any, error: Exception | None) -> None:
         _WAITING.discard(self)
-        if self._forgotten:
+        if self._asker is not None and not isalive(self._asker):
             return
         if error is None:
             try:
@@ -64,9 +66,7 @@ def in_background(
     Both are called in the window's thread; neither where the widget that is the `asker` was
     destroyed meanwhile. `work` must not touch a widget or a layer.
     """
-    post = _Post(done, failed)
-    if asker is not None:
-        asker.destroyed.connect(post.forget)
+    post = _Post(done, failed, asker)
     _WAITING.add(post)
 
     def run() -> None:
