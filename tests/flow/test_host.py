@@ -206,6 +206,9 @@ def test_it_and_its_models_step_back_where_the_window_needs_a_processor(
     family = [process, *process.children(recursive=True)]
     assert len(family) > 1
     assert all(each.nice() > psutil.Process().nice() for each in family)
+    groups = [Path(f"/proc/{each.pid}/autogroup") for each in family]
+    if groups[0].exists():  # Linux that shares its processors among sessions first
+        assert {group.read_text().split()[-1] for group in groups} == {"10"}
 
 
 def test_closing_in_the_middle_leaves_no_process(

@@ -46,11 +46,19 @@ _NICENESS = 10
 
 def main() -> None:
     """Serve the process at the other end of stdin and stdout until it is gone."""
-    if hasattr(os, "nice"):  # on Windows whoever starts it says so
-        os.nice(_NICENESS)
+    _step_back()
     told = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no message
     Host(sys.stdin.buffer, told).serve()
+
+
+def _step_back() -> None:
+    """Leave the processor to whoever else needs it, as do all that this process starts."""
+    if not hasattr(os, "nice"):
+        return  # Windows, where whoever starts a process says so
+    os.nice(_NICENESS)
+    with contextlib.suppress(OSError):  # Linux counts by sessions first: this one is its own
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 class Host:

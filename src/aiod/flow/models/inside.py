@@ -447,6 +447,8 @@ def _take_the_process() -> None:
     """Be out of reach of the host's terminal, and at its end take everything along."""
     if hasattr(os, "setsid"):
         os.setsid()
+        with contextlib.suppress(OSError):  # Linux counts niceness by sessions first
+            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
     atexit.register(_take_along)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
