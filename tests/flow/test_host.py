@@ -200,7 +200,7 @@ def test_what_was_kept_for_looks_goes_with_the_process(
 def test_it_and_its_models_step_back_where_the_window_needs_a_processor(
     talk: Talk, request_for: Callable[..., Request]
 ) -> None:
-    talk.ask("run", request_for(params={"seconds": 0.3}))
+    talk.ask("run", request_for(params={"seconds": 1.0}))
     talk.until("tile")
     process = psutil.Process(talk.hosted.pid)
     family = [process, *process.children(recursive=True)]
@@ -208,7 +208,12 @@ def test_it_and_its_models_step_back_where_the_window_needs_a_processor(
     assert all(each.nice() > psutil.Process().nice() for each in family)
     groups = [Path(f"/proc/{each.pid}/autogroup") for each in family]
     if groups[0].exists():  # Linux that shares its processors among sessions first
-        assert {group.read_text().split()[-1] for group in groups} == {"10"}
+        for _ in range(50):  # which it may have to ask for several times
+            nice = {group.read_text().split()[-1] for group in groups}
+            if nice == {"10"}:
+                break
+            time.sleep(0.1)
+        assert nice == {"10"}
 
 
 def test_closing_in_the_middle_leaves_no_process(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from aiod.flow.protocol import Message
 from aiod.flow.results import view
 from aiod.napari import growing, results
 from aiod.napari.growing import Growing
-from aiod.napari.results import Frame
+from aiod.napari.results import Frame, Room, Shown
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -100,6 +101,86 @@ def test_a_hidden_layer_fills_too(
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
 
+@pytest.fixture
+def asker(qtbot: Any) -> QObject:
+    return QObject()
+
+
+@pytest.fixture
+def layers(viewer: Any, asker: QObject) -> Growing:
+    """What grows on an image of 600 x 300 pixels."""
+    image = viewer.add_image(np.zeros((600, 300), np.uint8), name="cells")
+    return Growing(viewer, Frame.of(image, "YX"), asker)
+
+
+def plane_message(name: str, labels: Image) -> Message:
+    said = {"event": "tile", "set": name, "axes": "YX", "factors": {}, "thin": 1}
+    return Message({**said, "start": [0, 0], "whole": list(labels.shape)}, labels)
+
+
+def test_all_that_was_painted_is_drawn_soon(
+    viewer: Any, qtbot: Any, layers: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 3000)
+    labels = np.ones((600, 300), np.uint32)
+    labels[500:] = 0  # the last pieces are without objects
+    layers.begin(["a", "b"])
+    drawn = {layer.name: np.zeros(labels.shape, bool) for layer in labels_in(viewer).values()}
+
+    def draw(event: Any, name: str) -> None:
+        box = tuple(slice(a, a + n) for a, n in zip(event.offset, event.data.shape, strict=True))
+        drawn[name][box] = True
+
+    for name, layer in labels_in(viewer).items():
+        layer.events.labels_update.connect(partial(draw, name=name))
+    for name in ("a", "b"):
+        layers.add(plane_message(name, labels))
+    qtbot.waitUntil(lambda: all(each[:500].all() for each in drawn.values()), timeout=5000)
+
+
+def test_a_listener_that_fails_stops_no_painting(
+    viewer: Any, qtbot: Any, layers: Growing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 3000)
+    layers.begin(["a"])
+    (layer,) = labels_in(viewer).values()
+
+    def fail(event: Any) -> None:
+        layer.events.paint.disconnect(fail)
+        raise RuntimeError("of another plugin")
+
+    layer.events.paint.connect(fail)
+    with qtbot.captureExceptions() as caught:
+        layers.add(plane_message("a", np.ones((600, 300), np.uint32)))
+        qtbot.waitUntil(lambda: layer.data.mean() > 0.98, timeout=5000)  # all but one piece
+    assert len(caught) == 1
+
+
+def test_what_comes_after_the_end_is_of_no_layer(viewer: Any, layers: Growing) -> None:
+    layers.begin(["a"])
+    labels = np.ones((600, 300), np.uint32)
+    layers.add(plane_message("a", labels))
+    layers.end()
+    (layer,) = labels_in(viewer).values()
+    assert layer.editable
+    assert layer.data.all()
+    layers.add(plane_message("a", labels))
+    layers.finish(Shown("a", labels, "YX", {}))
+    assert list(labels_in(viewer).values()) == [layer]
+
+
+def test_nothing_is_written_into_a_layer_that_was_given_back(viewer: Any, layers: Growing) -> None:
+    layers.begin(["a"])
+    labels = np.ones((600, 300), np.uint32)
+    layers.add(plane_message("a", labels))
+    room = layers.make_room()
+    assert np.shares_memory(room.put("a", labels * 2), labels_in(viewer)["a (arriving)"].data)
+    layers.end()
+    assert room.put("a", labels * 3).min() == 3
+    (layer,) = labels_in(viewer).values()
+    assert layer.data.max() == 2
+
+
 def tile_message(labels: Image, start: tuple[int, ...], whole: tuple[int, ...]) -> Message:
     said = {"event": "tile", "set": "nuclei", "axes": "ZYX", "factors": {}, "thin": 1}
     return Message({**said, "start": list(start), "whole": list(whole)}, labels)
@@ -107,14 +188,13 @@ def tile_message(labels: Image, start: tuple[int, ...], whole: tuple[int, ...]) 
 
 @pytest.mark.parametrize("shown", ["a plane", "the volume", "nothing"])
 def test_a_volume_is_painted_piece_by_piece(
-    viewer: Any, qtbot: Any, shown: str, monkeypatch: pytest.MonkeyPatch
+    viewer: Any, qtbot: Any, asker: QObject, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 500)
     monkeypatch.setattr(growing, "_SECONDS_BETWEEN_DRAWINGS", 0.01)
     whole, random = (6, 60, 70), np.random.default_rng(0)
     image = viewer.add_image(np.zeros(whole, np.uint8), name="cells", scale=(3, 1, 1))
     viewer.dims.set_current_step(0, 4)
-    asker = QObject()
     layers = Growing(viewer, Frame.of(image, "ZYX"), asker)
     layers.begin(["nuclei"])
     (layer,) = labels_in(viewer).values()
@@ -340,22 +420,27 @@ def test_what_the_user_put_into_it_is_the_users(
 
 
 def test_a_layer_that_becomes_the_users_while_labels_are_read_is_left(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+    segment: Segment,
+    viewer: Any,
+    cells: Image,
+    wait: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     segment.run()
     (layer,) = labels_in(viewer).values()
     make_room = segment._growing.make_room
 
-    def take() -> dict[str, Any]:
+    def take() -> Room:
         room = make_room()
         layer.metadata = {}
         return room
 
-    segment._growing.make_room = take  # type: ignore[method-assign]
+    monkeypatch.setattr(segment._growing, "make_room", take)
     wait()
     (newest,) = (each for each in labels_in(viewer).values() if each is not layer)
     assert same_labels(squeezed(newest), pieces(cells, 150))
     assert not np.shares_memory(newest.data, layer.data)
+    assert layer.editable
 
 
 def test_what_has_come_stays_where_the_dock_is_closed(
@@ -463,3 +548,4 @@ def test_labels_that_napari_cannot_show_are_told_of(
     assert segment.notice.text.startswith("The labels are in ~/aiod-out/toy-plane")
     assert "of another plugin" in segment.notice.text
     assert segment.run_button.isEnabled()
+    assert layer.editable

@@ -57,8 +57,9 @@ def _step_back() -> None:
     if not hasattr(os, "nice"):
         return  # Windows, where whoever starts a process says so
     os.nice(_NICENESS)
-    with contextlib.suppress(OSError):  # Linux counts by sessions first: this one is its own
-        Path("/proc/self/autogroup").write_text(str(_NICENESS))
+    if os.getsid(0) == os.getpid():  # of a session of its own, of which Linux sees first
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 class Host:

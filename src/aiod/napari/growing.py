@@ -24,7 +24,17 @@ from aiod.flow.protocol import Message
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.arrival import thinned_shape, thinning
 from aiod.napari.background import in_another_turn
-from aiod.napari.results import Frame, Shown, about_of, disown, forget_edits, is_ours, put
+from aiod.napari.results import (
+    Frame,
+    Room,
+    Shown,
+    about_of,
+    disown,
+    draw_painted,
+    forget_edits,
+    is_ours,
+    put,
+)
 
 _ARRIVING = "(arriving)"
 """What stands behind the name of a layer that fills."""
@@ -69,20 +79,21 @@ class _Piece:
     labels: Pixels
     count: int
 
-    def paint(self, *, seen: bool, draw: bool) -> None:
-        """Paint it, and `draw` what is `seen` and was not drawn; Ctrl+Z takes nothing back."""
+    def paint(self, *, seen: bool) -> bool:
+        """Paint it; whether anything is to be drawn. Ctrl+Z takes nothing of it back."""
         layer = self.filling.layer
         if self.filling.touching is not None:
             self.filling.touching.join()
-        if seen:
-            objects = np.nonzero(self.labels)
-            index = tuple(at + first for at, first in zip(objects, self.box.start, strict=True))
-            numbers = self.labels[objects].astype(np.uint32) + np.uint32(self.count)
-            layer.data_setitem(index, numbers, refresh=draw)
-            forget_edits(layer)
-            return
-        numbers = self.labels.astype(np.uint32) + np.uint32(self.count)
-        self.filling.pixels[self.box.slices] = np.where(self.labels > 0, numbers, 0)
+        if not seen:
+            numbers = self.labels.astype(np.uint32) + np.uint32(self.count)
+            self.filling.pixels[self.box.slices] = np.where(self.labels > 0, numbers, 0)
+            return False
+        objects = np.nonzero(self.labels)
+        index = tuple(at + first for at, first in zip(objects, self.box.start, strict=True))
+        numbers = self.labels[objects].astype(np.uint32) + np.uint32(self.count)
+        layer.data_setitem(index, numbers, refresh=False)
+        forget_edits(layer)
+        return bool(numbers.size)
 
 
 class Growing:
@@ -96,8 +107,11 @@ class Growing:
         self._viewer, self._frame, self._asker = viewer, frame, asker
         self._fillings: dict[str, _Filling] = {}
         self._waiting: deque[_Piece] = deque()
+        self._undrawn: list[_Filling] = []
+        self._room = Room({}, ())
         self._selected: list[Any] = []
         self._drawn = 0.0
+        self._armed = False
 
     def begin(self, sets: Iterable[str]) -> None:
         """A layer for each set: an empty one, or the one that a stopped run left."""
@@ -131,36 +145,54 @@ class Growing:
         filling.count = count + int(labels.max(initial=0))
         part, kept = self._frame.fitted(labels, said["axes"])
         origin = dict(zip(said["axes"], said["start"], strict=True))
-        if not self._waiting:
-            in_another_turn(self._paint_some, asker=self._asker)
         zero = tuple(-origin.get(axis, 0) for axis in kept)
         pieces = [
             _Piece(filling, box.seen_from(zero), part[box.slices], count)
             for box in _boxes(part.shape)
         ]
-        self._waiting.extend(sorted(pieces, key=self._is_seen))
+        self._waiting.extend(pieces)
+        self._arm()
 
-    def _paint_some(self) -> None:
-        """Paint for a moment, so that others are listened to in between."""
+    def _arm(self) -> None:
+        """Go on in another turn of Qt's loop, if there is anything to paint or to draw."""
+        if self._armed or not (self._waiting or self._undrawn):
+            return
+        self._armed = True
+        after = 0.0 if self._waiting else max(0.0, self._rest)
+        in_another_turn(self._go_on, asker=self._asker, after=after)
+
+    @property
+    def _rest(self) -> float:
+        """Seconds until something may be drawn again."""
+        return self._drawn + _SECONDS_BETWEEN_DRAWINGS - time.monotonic()
+
+    def _go_on(self) -> None:
+        """Draw, or paint for a moment, so that others are listened to in between."""
+        self._armed = False
+        try:
+            if self._undrawn and self._rest <= 0:
+                self._draw()
+            else:
+                self._paint()
+        finally:  # whatever other plugins think of it
+            self._arm()
+
+    def _paint(self) -> None:
         end = time.monotonic() + _SECONDS_OF_A_TURN
         while self._waiting and time.monotonic() < end:
-            rest = self._drawn + _SECONDS_BETWEEN_DRAWINGS - time.monotonic()
-            if len(self._waiting) == 1 and rest > 0:  # with the last one all are drawn
-                in_another_turn(self._paint_some, asker=self._asker, after=rest)
-                return
-            if self._paint(self._waiting.popleft(), draw=rest <= 0):
-                self._drawn = time.monotonic()
-                break
-        if self._waiting:
-            in_another_turn(self._paint_some, asker=self._asker)
+            piece = self._waiting.popleft()
+            if not self._is_there(piece.filling) or not piece.paint(seen=self._is_seen(piece)):
+                continue
+            if piece.filling not in self._undrawn:
+                self._undrawn.append(piece.filling)
 
-    def _paint(self, piece: _Piece, *, draw: bool) -> bool:
-        """Paint a piece, unless it is of a layer that was lost; whether anything was drawn."""
-        if not self._is_there(piece.filling):
-            return False
-        seen = self._is_seen(piece)
-        piece.paint(seen=seen, draw=draw)
-        return seen and draw
+    def _draw(self) -> None:
+        """Draw what was painted since the last time."""
+        self._drawn = time.monotonic()
+        undrawn, self._undrawn = self._undrawn, []
+        for filling in undrawn:
+            if self._is_there(filling):
+                draw_painted(filling.layer)
 
     def _is_seen(self, piece: _Piece) -> bool:
         """Whether a piece lies in the slice of its layer that the viewer shows."""
@@ -172,36 +204,43 @@ class Growing:
         sliced = [axis - others for axis in dims.not_displayed if axis >= others]
         return all(box.start[axis] - 1 < point[axis] < box.stop[axis] for axis in sliced)
 
-    def make_room(self) -> dict[str, Any]:
-        """Set -> the array of its layer, for the labels of the finished run; no tile comes now."""
+    def make_room(self) -> Room:
+        """The arrays of the layers, for the labels of the finished run; no tile comes now."""
         self._waiting.clear()
-        return {name: it.pixels for name, it in self._fillings.items() if self._is_there(it)}
+        there = {name: it for name, it in self._fillings.items() if self._is_there(it)}
+        touching = [it.touching for it in there.values() if it.touching is not None]
+        self._room = Room({name: it.pixels for name, it in there.items()}, touching)
+        return self._room
 
-    def finish(self, shown: Shown) -> Any:
+    def finish(self, shown: Shown) -> None:
         """Show the labels of a finished run: in the layer that grew, if it is still there."""
-        assert self._frame is not None
+        if self._frame is None:
+            return
         filling = self._fillings.pop(shown.name, None)
         there = filling is not None and self._is_there(filling)
         same = filling is not None and shown.data is filling.pixels
+        if filling is not None:
+            filling.layer.editable = True
         if same and not there:  # it became the user's while the labels were read
             shown = replace(shown, data=shown.data.copy())
         layer = self._unless_other(filling.layer if filling and there else None, shown)
         layer = put(self._viewer, shown, self._frame.place(shown.axes), layer)
         if same and there:
             layer.refresh(highlight=False, extent=False)
-            layer.editable = True
             forget_edits(layer)
-        return layer
 
     def end(self) -> None:
         """No more comes: layers that nothing came into go, what was painted is drawn."""
-        for piece in self._waiting:
-            self._paint(piece, draw=False)
-        self._waiting.clear()
-        fillings = [filling for filling in self._fillings.values() if self._is_there(filling)]
-        self._fillings.clear()
+        waiting, self._waiting = self._waiting, deque()
+        fillings, self._fillings = list(self._fillings.values()), {}
+        self._undrawn, self._frame = [], None
+        self._room.close()
         for filling in fillings:
             filling.layer.editable = True
+        fillings = [filling for filling in fillings if self._is_there(filling)]
+        for piece in waiting:
+            if piece.filling in fillings:
+                piece.paint(seen=False)
         empty = [filling.layer for filling in fillings if filling.new and filling.count is None]
         for layer in empty:
             if _ARRIVING in layer.name and not layer.data.any():
@@ -258,7 +297,8 @@ class Growing:
         """
         about = self._about(name)
         for layer in self._viewer.layers:
-            if about_of(layer) == about and isinstance(layer, Labels) and _ARRIVING in layer.name:
+            named = layer.name.endswith(_ARRIVING)  # which a copy is not
+            if named and about_of(layer) == about and isinstance(layer, Labels):
                 return layer
         return None
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -160,14 +161,39 @@ class Shown:
         return bool(layer.ndim == finest.ndim and layer.multiscale == self.multiscale)
 
 
-def labels_of_run(
-    folder: Path, images: Sequence[ImageRecord], frame: Frame, room: Mapping[str, Any]
-) -> list[Shown]:
-    """The label images of a run of one layer. Raises AiodError.
+class Room:
+    """The arrays of layers that wait for labels, by set; a thread may write to them until `close`.
 
-    `room` is set -> the array of the layer that waits for it, into which labels of its shape are
-    put: napari shows other pixels of the same array sooner than another array.
+    Napari shows other pixels of the same array sooner than another array.
     """
+
+    def __init__(self, arrays: Mapping[str, Any], touching: Iterable[threading.Thread]) -> None:
+        self._arrays, self._touching = arrays, tuple(touching)
+        self._closed, self._writing = False, threading.Lock()
+
+    def put(self, name: str, labels: Pixels) -> Pixels:
+        """Labels in the array of their set, if they fit; else as they are."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != labels.shape:
+            return labels
+        for thread in self._touching:
+            thread.join()
+        with self._writing:
+            if self._closed or not np.can_cast(labels.dtype, array.dtype):
+                return labels
+            array[...] = labels
+        return array  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Nothing more is written; what is being written is waited for."""
+        with self._writing:
+            self._closed = True
+
+
+def labels_of_run(
+    folder: Path, images: Sequence[ImageRecord], frame: Frame, room: Room
+) -> list[Shown]:
+    """The label images of a run of one layer, in the room there is. Raises AiodError."""
     found = []
     for image in images:
         if image.labels is None:
@@ -177,7 +203,7 @@ def labels_of_run(
         if int(np.prod(source.shape)) <= _MOST_IN_MEMORY:
             pixels, kept = frame.fitted(source.read(Box.whole(source.shape)), source.axes)
             # For other orders than C napari compiles anew how it draws them.
-            data: Any = _put_into(room.get(image.set), np.ascontiguousarray(pixels))
+            data: Any = room.put(image.set, np.ascontiguousarray(pixels))
         else:
             fitted = [frame.fitted(level, source.axes) for level in lazy_levels(opened)]
             data, kept = [level for level, _ in fitted], fitted[0][1]
@@ -185,14 +211,6 @@ def labels_of_run(
         about = {"set": image.set, "of": frame.layer, "objects": image.objects, "run": str(folder)}
         found.append(Shown(image.set, data, kept, about))
     return found
-
-
-def _put_into(room: Any, labels: Pixels) -> Pixels:
-    """Labels in an array that is there, if they fit; else as they are."""
-    if room is None or room.shape != labels.shape or not np.can_cast(labels.dtype, room.dtype):
-        return labels
-    room[...] = labels
-    return room  # type: ignore[no-any-return]
 
 
 def about_of(layer: Any) -> Mapping[str, Any]:
@@ -235,3 +253,12 @@ def forget_edits(layer: Any) -> None:
         layer.editable = True
         layer.editable = False  # at which it forgets
         layer.editable = editable
+
+
+def draw_painted(layer: Any) -> None:
+    """Draw what was painted with `data_setitem` and not refreshed."""
+    painted = getattr(layer, "_partial_labels_refresh", None)  # napari has no public name for it
+    if painted is not None:
+        painted()
+    else:
+        layer.refresh(thumbnail=False, highlight=False, extent=False)

@@ -447,8 +447,8 @@ def _take_the_process() -> None:
     """Be out of reach of the host's terminal, and at its end take everything along."""
     if hasattr(os, "setsid"):
         os.setsid()
-        with contextlib.suppress(OSError):  # Linux counts niceness by sessions first
-            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
+        if os.nice(0) > 0:
+            threading.Thread(target=_step_back, name="aiod-nice", daemon=True).start()
     atexit.register(_take_along)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
@@ -460,6 +460,19 @@ def _take_the_process() -> None:
         _leave()
 
     threading.Thread(target=watch, name="aiod-parent", daemon=True).start()
+
+
+def _step_back() -> None:
+    """Be as nice as the host also as a session, of which Linux sees first who gets a processor."""
+    for _ in range(20):
+        try:
+            Path("/proc/self/autogroup").write_text(str(os.nice(0)))
+        except BlockingIOError:  # it takes one such wish in a tenth of a second, whose ever it is
+            time.sleep(0.1 + os.getpid() % 50 / 250)
+        except OSError:
+            return
+        else:
+            return
 
 
 def _leave() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from functools import partial
 from pathlib import Path
@@ -82,14 +83,12 @@ def layers_of(images: list[ImageRecord], folder: Path) -> list[dict[str, Any]]:
 
 
 def lazy_levels(labels: Labels) -> list[Any]:
-    """Labels as a lazy array, followed by the smaller ones of their pyramid if planes are large.
-
-    Raises AiodError where a level cannot be read.
-    """
-    smaller = (
-        smaller_levels(labels) if math.prod(labels.source.shape[-2:]) > _MOST_OF_A_PLANE else []
-    )
-    return [lazy(level) for level in (labels.source, *smaller)]
+    """Labels as a lazy array, followed by the smaller ones of their pyramid if planes are large."""
+    levels = [labels.source]
+    if math.prod(labels.source.shape[-2:]) > _MOST_OF_A_PLANE:
+        with contextlib.suppress(AiodError):  # the first can be looked at without the others
+            levels += smaller_levels(labels)
+    return [lazy(level) for level in levels]
 
 
 def lazy(source: Source) -> Any:
