@@ -4,8 +4,8 @@
 
 A window that computes is frozen; this process is not its window's, and with all it starts it steps
 back where the window needs a processor. It can be stopped at any time, ends with the window, and
-keeps the model loaded from one look to the next. What is asked and what
-is told are the messages of `protocol`, on stdin and stdout, one request at a time::
+keeps the model loaded from one look to the next. What is asked and what is told are the messages of
+`protocol`, on stdin and stdout, one request at a time::
 
     {"id": 1, "do": "plan", "request": {…}}                        -> plan
     {"id": 2, "do": "preview", "request": {…}, "region": {"X": [0, 512]}}

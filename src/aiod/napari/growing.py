@@ -3,8 +3,8 @@
 Napari takes a tenth of a second to add a layer, and more to remove one; the window is frozen
 meanwhile. So a layer is added as the answer to the press of Run, fills as tiles come, and gets
 the run's own labels in the end. The objects of a tile are painted as a user would paint them: then
-napari draws these anew, not the whole layer. Of several tiles each is painted in a turn of Qt's
-loop of its own.
+napari draws these anew, not the whole layer. Each turn of Qt's loop paints for a moment or draws,
+however large the tiles are.
 """
 
 from __future__ import annotations
@@ -146,11 +146,10 @@ class Growing:
         part, kept = self._frame.fitted(labels, said["axes"])
         origin = dict(zip(said["axes"], said["start"], strict=True))
         zero = tuple(-origin.get(axis, 0) for axis in kept)
-        pieces = [
+        self._waiting.extend(
             _Piece(filling, box.seen_from(zero), part[box.slices], count)
             for box in _boxes(part.shape)
-        ]
-        self._waiting.extend(pieces)
+        )
         self._arm()
 
     def _arm(self) -> None:

@@ -167,7 +167,7 @@ class Room:
     Napari shows other pixels of the same array sooner than another array.
     """
 
-    def __init__(self, arrays: Mapping[str, Any], touching: Iterable[threading.Thread]) -> None:
+    def __init__(self, arrays: Mapping[str, Pixels], touching: Iterable[threading.Thread]) -> None:
         self._arrays, self._touching = arrays, tuple(touching)
         self._closed, self._writing = False, threading.Lock()
 
@@ -182,7 +182,7 @@ class Room:
             if self._closed or not np.can_cast(labels.dtype, array.dtype):
                 return labels
             array[...] = labels
-        return array  # type: ignore[no-any-return]
+        return array
 
     def close(self) -> None:
         """Nothing more is written; what is being written is waited for."""
