@@ -1,10 +1,11 @@
 """Labels layers that fill while a run works.
 
 Napari takes a tenth of a second to add a layer, and more to remove one; the window is frozen
-meanwhile. So a layer is added as the answer to the press of Run, fills as tiles come, and gets
-the run's own labels in the end. The objects of a tile are painted as a user would paint them: then
-napari draws these anew, not the whole layer. Each turn of Qt's loop paints for a moment or draws,
-however large the tiles are.
+meanwhile. So a layer is added once, in steps, as the answer to the press of Run, fills as tiles
+come, and gets the run's own labels in the end. The objects of a tile are painted as a user would
+paint them: then napari draws these anew, not the whole layer. Layers of large planes are pyramids,
+of which it draws no more than is in view. Each turn of Qt's loop paints for a moment or draws or
+takes a step, however large the tiles are.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,10 @@ from qtpy.QtCore import QObject
 from aiod.flow.protocol import Message
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.arrival import thinned_shape, thinning
+from aiod.napari.adding import add_quietly
 from aiod.napari.background import in_another_turn
+from aiod.napari.levels import Levels
+from aiod.napari.masks import finest
 from aiod.napari.results import (
     Frame,
     Room,
@@ -45,29 +50,38 @@ _PIXELS_AT_ONCE = 1 << 16
 
 @dataclass(slots=True, eq=False)
 class _Filling:
-    """The layer of a set, and the array that it has had since it was made.
+    """The layer of a set, and the labels that it has had since it was made.
 
-    A layer that is not `new` was left by a stopped run. `count` objects have come; None stands for
-    no tile yet.
+    A layer that is not `new` was left by a stopped run, one that is `hidden` is still being added.
+    `count` objects have come; None stands for no tile yet.
     """
 
     layer: Any
-    pixels: Any
+    levels: Levels
     new: bool
+    hidden: bool = False
     count: int | None = None
     touching: threading.Thread | None = None
 
     def touch(self) -> None:
         """Have the memory of all pixels made ready beside the window, which else waits for it."""
-        one_of_each_page = self.pixels.reshape(-1)[:: 4096 // self.pixels.itemsize]
-        touch = (one_of_each_page, 0, one_of_each_page)
-        self.touching = threading.Thread(target=np.bitwise_or, args=touch)
+        self.touching = threading.Thread(target=self.levels.touch)
         self.touching.start()
+
+    def appear(self) -> None:
+        """Be seen from now on; the last step of being added."""
+        if self.hidden:
+            self.hidden = False
+            self.layer.visible = True
+
+    def give_back(self) -> None:
+        """Let the user paint in it, where napari can: not in a pyramid."""
+        self.layer.editable = not self.layer.multiscale
 
     @property
     def untouched(self) -> bool:
         """Whether the layer is as it was made."""
-        return is_ours(self.layer) and self.layer.data is self.pixels
+        return is_ours(self.layer) and finest(self.layer) is self.levels.finest
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +98,10 @@ class _Piece:
         layer = self.filling.layer
         if self.filling.touching is not None:
             self.filling.touching.join()
-        if not seen:
+        if not seen or layer.multiscale:
             numbers = self.labels.astype(np.uint32) + np.uint32(self.count)
-            self.filling.pixels[self.box.slices] = np.where(self.labels > 0, numbers, 0)
-            return False
+            self.filling.levels.write(np.where(self.labels > 0, numbers, 0), self.box.start)
+            return seen and bool(self.labels.any())
         objects = np.nonzero(self.labels)
         index = tuple(at + first for at, first in zip(objects, self.box.start, strict=True))
         numbers = self.labels[objects].astype(np.uint32) + np.uint32(self.count)
@@ -106,10 +120,10 @@ class Growing:
     def __init__(self, viewer: Any, frame: Frame | None, asker: QObject) -> None:
         self._viewer, self._frame, self._asker = viewer, frame, asker
         self._fillings: dict[str, _Filling] = {}
+        self._steps: deque[Callable[[], object]] = deque()
         self._waiting: deque[_Piece] = deque()
         self._undrawn: list[_Filling] = []
         self._room = Room({}, ())
-        self._selected: list[Any] = []
         self._drawn = 0.0
         self._armed = False
 
@@ -117,7 +131,6 @@ class Growing:
         """A layer for each set: an empty one, or the one that a stopped run left."""
         if self._frame is None:
             return
-        self._selected = list(self._viewer.layers.selection)
         axes = "".join(axis for axis in "TZYX" if axis in self._frame.axes)
         shape = tuple(self._frame.sizes[axis] for axis in axes)
         thin = thinning(shape)
@@ -125,16 +138,19 @@ class Growing:
         for name in sets:
             left = self._left(name)
             if left is None:
-                self._make_ready({"set": name, **expected}, None)
+                said = {"set": name, **expected}
+                self._steps.append(partial(self._make_ready, said, None))
             else:
-                self._fillings[name] = _Filling(left, left.data, new=False)
+                self._fillings[name] = _Filling(left, _levels_in(left), new=False)
                 left.editable = False
+        self._arm()
 
     def add(self, message: Message) -> None:
         """Paint a tile, piece by piece; its numbers are new ones until the run ends."""
         said, labels = message.said, message.pixels
         if self._frame is None or labels is None:
             return
+        self._take_all_steps()  # where it came sooner
         name = said["set"]
         filling = self._fillings.get(name)
         if filling is not None and not self._is_there(filling):
@@ -153,11 +169,11 @@ class Growing:
         self._arm()
 
     def _arm(self) -> None:
-        """Go on in another turn of Qt's loop, if there is anything to paint or to draw."""
-        if self._armed or not (self._waiting or self._undrawn):
+        """Go on in another turn of Qt's loop, if there is anything to do."""
+        if self._armed or not (self._steps or self._waiting or self._undrawn):
             return
         self._armed = True
-        after = 0.0 if self._waiting else max(0.0, self._rest)
+        after = 0.0 if self._steps or self._waiting else max(0.0, self._rest)
         in_another_turn(self._go_on, asker=self._asker, after=after)
 
     @property
@@ -166,15 +182,21 @@ class Growing:
         return self._drawn + _SECONDS_BETWEEN_DRAWINGS - time.monotonic()
 
     def _go_on(self) -> None:
-        """Draw, or paint for a moment, so that others are listened to in between."""
+        """Take a step, draw, or paint for a moment, so that others are heard in between."""
         self._armed = False
         try:
-            if self._undrawn and self._rest <= 0:
+            if self._steps:
+                self._steps.popleft()()
+            elif self._undrawn and self._rest <= 0:
                 self._draw()
             else:
                 self._paint()
         finally:  # whatever other plugins think of it
             self._arm()
+
+    def _take_all_steps(self) -> None:
+        while self._steps:
+            self._steps.popleft()()
 
     def _paint(self) -> None:
         end = time.monotonic() + _SECONDS_OF_A_TURN
@@ -206,9 +228,10 @@ class Growing:
     def make_room(self) -> Room:
         """The arrays of the layers, for the labels of the finished run; no tile comes now."""
         self._waiting.clear()
+        self._take_all_steps()
         there = {name: it for name, it in self._fillings.items() if self._is_there(it)}
         touching = [it.touching for it in there.values() if it.touching is not None]
-        self._room = Room({name: it.pixels for name, it in there.items()}, touching)
+        self._room = Room({name: it.levels for name, it in there.items()}, touching)
         return self._room
 
     def finish(self, shown: Shown) -> None:
@@ -217,11 +240,11 @@ class Growing:
             return
         filling = self._fillings.pop(shown.name, None)
         there = filling is not None and self._is_there(filling)
-        same = filling is not None and shown.data is filling.pixels
+        same = filling is not None and shown.finest is filling.levels.finest
         if filling is not None:
-            filling.layer.editable = True
+            filling.give_back()
         if same and not there:  # it became the user's while the labels were read
-            shown = replace(shown, data=shown.data.copy())
+            shown = replace(shown, data=Levels.of(shown.finest.copy()).data)
         layer = self._unless_other(filling.layer if filling and there else None, shown)
         layer = put(self._viewer, shown, self._frame.place(shown.axes), layer)
         if same and there:
@@ -230,26 +253,25 @@ class Growing:
 
     def end(self) -> None:
         """No more comes: layers that nothing came into go, what was painted is drawn."""
+        self._steps.clear()
         waiting, self._waiting = self._waiting, deque()
         fillings, self._fillings = list(self._fillings.values()), {}
         self._undrawn, self._frame = [], None
         self._room.close()
         for filling in fillings:
-            filling.layer.editable = True
+            filling.give_back()
         fillings = [filling for filling in fillings if self._is_there(filling)]
         for piece in waiting:
             if piece.filling in fillings:
                 piece.paint(seen=False)
         empty = [filling.layer for filling in fillings if filling.new and filling.count is None]
         for layer in empty:
-            if _ARRIVING in layer.name and not layer.data.any():
+            if _ARRIVING in layer.name and not finest(layer).any():
                 self._viewer.layers.remove(layer)
             else:  # the user has worked in it
                 disown(layer)
-        if empty and not self._viewer.layers.selection:
-            there = [layer for layer in self._selected if layer in self._viewer.layers]
-            self._viewer.layers.selection.update(there)
         for filling in fillings:
+            filling.appear()
             if filling.count is not None:  # neither its extent nor its highlight has changed
                 filling.layer.refresh(highlight=False, extent=False)
 
@@ -262,17 +284,22 @@ class Growing:
         assert self._frame is not None
         name = said["set"]
         shape, kept = self._shape(said)
-        ready = filling if filling and filling.new and filling.pixels.shape == shape else None
-        pixels = ready.pixels if ready else np.zeros(shape, np.uint32)
+        fits = filling and filling.new and filling.levels.finest.shape == shape
+        ready = filling if fits else None
+        levels = ready.levels if ready else Levels.empty(shape)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in said["axes"]}
         step |= {a: said["thin"] * step.get(a, 1.0) for a in "YX"}
-        shown = Shown(f"{name} {_ARRIVING}", pixels, kept, self._about(name))
-        layer = self._unless_other(filling.layer if filling else None, shown)
-        layer = put(self._viewer, shown, self._frame.place(kept, step=step), layer)
+        shown = Shown(f"{name} {_ARRIVING}", levels.data, kept, self._about(name))
+        old = self._unless_other(filling.layer if filling else None, shown)
+        place = self._frame.place(kept, step=step)
+        layer = put(self._viewer, shown, place, old, add=add_quietly)
         layer.editable = False  # what a user paints would be lost
         if ready is None:
-            ready = self._fillings[name] = _Filling(layer, pixels, new=True)
+            added = layer is not old
+            ready = self._fillings[name] = _Filling(layer, levels, new=True, hidden=added)
             ready.touch()
+            self._steps.appendleft(ready.appear)
+            self._arm()
         return ready
 
     def _unless_other(self, layer: Any, shown: Shown) -> Any:
@@ -304,6 +331,11 @@ class Growing:
     def _about(self, name: str) -> dict[str, Any]:
         assert self._frame is not None
         return {"arriving": name, "of": self._frame.layer, "asker": id(self._asker)}
+
+
+def _levels_in(layer: Any) -> Levels:
+    first, *others = layer.data if layer.multiscale else [layer.data]
+    return Levels(first, tuple(others))
 
 
 def _boxes(shape: tuple[int, ...]) -> Iterator[Box]:

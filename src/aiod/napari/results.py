@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,12 @@ from aiod.flow.results.labels import open_labels
 from aiod.flow.results.view import lazy_levels
 from aiod.flow.source import Box, Pixels
 from aiod.napari.adding import add_labels
+from aiod.napari.levels import Levels
+from aiod.napari.masks import finest
 
 _MARK = "aiod"
 _MOST_IN_MEMORY = 1 << 27
-"""Labels of so many pixels are shown from memory, where they can be edited; more of them lazily."""
+"""Labels of so many pixels are shown from memory; more of them from their files, lazily."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,13 @@ def show_prepared(viewer: Any, frame: Frame, message: Message, asker: object) ->
     about = {"preview": said["set"], "of": frame.layer, "asker": id(asker), "prepared": True}
     shown = Shown(f"{said['set']} (after the steps)", pixels, kept, about)
     place = frame.place(kept, start=said["start"], step=said["step"])
-    layer = put(
-        viewer, shown, place, _last(viewer, about), add=partial(viewer.add_image, rgb=False)
-    )
+    layer = put(viewer, shown, place, _last(viewer, about), add=_add_image)
     layer.reset_contrast_limits()
     return layer
+
+
+def _add_image(viewer: Any, pixels: Any, **keywords: Any) -> Any:
+    return viewer.add_image(pixels, rgb=False, **keywords)
 
 
 def _last(viewer: Any, about: Mapping[str, Any]) -> Any:
@@ -155,34 +158,37 @@ class Shown:
         """Whether it is a pyramid."""
         return isinstance(self.data, list)
 
+    @property
+    def finest(self) -> Any:
+        """The array, of a pyramid the largest."""
+        return self.data[0] if self.multiscale else self.data
+
     def fits(self, layer: Any) -> bool:
         """Whether a layer can show it: napari has other ones for other axes, and for pyramids."""
-        finest = self.data[0] if self.multiscale else self.data
-        return bool(layer.ndim == finest.ndim and layer.multiscale == self.multiscale)
+        return bool(layer.ndim == self.finest.ndim and layer.multiscale == self.multiscale)
 
 
 class Room:
-    """The arrays of layers that wait for labels, by set; a thread may write to them until `close`.
+    """The pixels of layers that wait for labels, by set; a thread may write to them until `close`.
 
     Napari shows other pixels of the same array sooner than another array.
     """
 
-    def __init__(self, arrays: Mapping[str, Pixels], touching: Iterable[threading.Thread]) -> None:
-        self._arrays, self._touching = arrays, tuple(touching)
+    def __init__(self, there: Mapping[str, Levels], touching: Iterable[threading.Thread]) -> None:
+        self._there, self._touching = there, tuple(touching)
         self._closed, self._writing = False, threading.Lock()
 
-    def put(self, name: str, labels: Pixels) -> Pixels:
-        """Labels in the array of their set, if they fit; else as they are."""
-        array = self._arrays.get(name)
-        if array is None or array.shape != labels.shape:
-            return labels
-        for thread in self._touching:
-            thread.join()
-        with self._writing:
-            if self._closed or not np.can_cast(labels.dtype, array.dtype):
-                return labels
-            array[...] = labels
-        return array
+    def put(self, name: str, labels: Pixels) -> Levels:
+        """Labels where those of their set wait for them, if they fit; else by themselves."""
+        levels = self._there.get(name)
+        if levels is not None and levels.finest.shape == labels.shape:
+            for thread in self._touching:
+                thread.join()
+            with self._writing:
+                if not self._closed and np.can_cast(labels.dtype, levels.finest.dtype):
+                    levels.write(labels, (0,) * labels.ndim)
+                    return levels
+        return Levels.of(labels)
 
     def close(self) -> None:
         """Nothing more is written; what is being written is waited for."""
@@ -202,8 +208,7 @@ def labels_of_run(
         source = opened.source
         if int(np.prod(source.shape)) <= _MOST_IN_MEMORY:
             pixels, kept = frame.fitted(source.read(Box.whole(source.shape)), source.axes)
-            # For other orders than C napari compiles anew how it draws them.
-            data: Any = room.put(image.set, np.ascontiguousarray(pixels))
+            data = room.put(image.set, pixels).data
         else:
             fitted = [frame.fitted(level, source.axes) for level in lazy_levels(opened)]
             data, kept = [level for level, _ in fitted], fitted[0][1]
@@ -225,22 +230,21 @@ def put(
     place: Mapping[str, Any],
     layer: Any,
     *,
-    add: Callable[..., Any] | None = None,
+    add: Callable[..., Any] = add_labels,
 ) -> Any:
     """Labels in a layer of ours, or in a new one where there is none that they fit.
 
-    `add` makes a layer of another kind.
+    `add` adds it to the viewer: as another kind of layer, or in another way.
     """
     metadata = {_MARK: dict(shown.metadata)}
     if layer is None or layer not in viewer.layers or not shown.fits(layer):
-        add = add or partial(add_labels, viewer)
         about = {"name": shown.name, "metadata": metadata, "multiscale": shown.multiscale}
-        return add(shown.data, **about, **place)
+        return add(viewer, shown.data, **about, **place)
     layer.name, layer.metadata = shown.name, metadata
     for key, values in place.items():
         if tuple(getattr(layer, key)) != tuple(values):  # napari looks at all pixels each time
             setattr(layer, key, values)
-    if layer.data is not shown.data:  # last, as these may be many more
+    if finest(layer) is not shown.finest:  # last, as these may be many more
         layer.data = shown.data
         forget_edits(layer)
     return layer
@@ -256,9 +260,9 @@ def forget_edits(layer: Any) -> None:
 
 
 def draw_painted(layer: Any) -> None:
-    """Draw what was painted with `data_setitem` and not refreshed."""
+    """Draw what was painted with `data_setitem` and not refreshed; of a pyramid what is in view."""
     painted = getattr(layer, "_partial_labels_refresh", None)  # napari has no public name for it
-    if painted is not None:
+    if painted is not None and not layer.multiscale:
         painted()
     else:
         layer.refresh(thumbnail=False, highlight=False, extent=False)

@@ -21,6 +21,7 @@ from aiod.flow.command import command_of
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request, step_sets
+from aiod.napari.adding import make_ready
 from aiod.napari.background import in_another_turn, in_background
 from aiod.napari.form import RunForm, buttons, of_picture
 from aiod.napari.growing import Growing
@@ -41,6 +42,8 @@ from aiod.words import byte_size, counted, printable
 
 _MOST_PREVIEWED = 2048
 """Pixels of Y and X that a look takes at most, in the middle of what is in view."""
+_SECONDS_AT_REST = 1.0
+"""After the widget was opened, until the window is held up once so that no run has to."""
 _HINT = (
     "Open an image, or File > Open Sample > AI OnDemand. Then press Preview to try the model on "
     "what you see, and Run for all of it."
@@ -58,6 +61,7 @@ class Segment(QWidget):
         self._viewer = napari_viewer
         self._work = Work()
         self._growing = Growing(napari_viewer, None, self)
+        self._looks: list[Any] = []
         self._several = self._docked = False
         self.form = RunForm(napari_viewer)
         self.notice, self.progress, self.table = Notice(), Progress(), Outcome()
@@ -72,6 +76,7 @@ class Segment(QWidget):
         self.destroyed.connect(partial(Work.close, self._work))  # which it keeps until then
         if self.form.source.layer is None:
             self.notice.say(_HINT)
+        in_another_turn(make_ready, asker=self, after=_SECONDS_AT_REST)
 
     # --- what is asked for ----------------------------------------------------------------------
 
@@ -222,15 +227,17 @@ class Segment(QWidget):
     def _show_labels(
         self, asked: Asked, folder: Path, finish: Callable[[], object], shown: Sequence[Shown]
     ) -> None:
-        """Show label images and take looks at parts away, then finish.
+        """Show label images and hide looks at parts, then finish.
 
         Each in another turn of Qt's loop, which else would draw them all before anybody is heard.
+        The looks go when all is done: napari takes a fifth of a second to remove a layer.
         """
         assert asked.frame is not None
         growing = self._growing
         acts: list[Callable[[], object]] = [partial(growing.finish, each) for each in shown]
         looks = previews(self._viewer, asked.frame, self)
-        acts += [partial(self._take_away, layer) for layer in looks]
+        acts += [partial(setattr, layer, "visible", False) for layer in looks]
+        self._looks += looks
 
         def act() -> None:
             if asked is not self._work.current:
@@ -277,6 +284,9 @@ class Segment(QWidget):
         self._set_busy(busy=False)
         self._report.show(several=self._several)
         self._growing.end()
+        looks, self._looks = self._looks, []
+        for layer in looks:
+            in_another_turn(partial(self._take_away, layer), asker=self)
         self.done.emit()
 
     # --- how it looks ---------------------------------------------------------------------------

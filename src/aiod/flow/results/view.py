@@ -82,10 +82,15 @@ def layers_of(images: list[ImageRecord], folder: Path) -> list[dict[str, Any]]:
     return layers
 
 
+def is_large(shape: tuple[int, ...]) -> bool:
+    """Whether the planes of labels are more than napari may draw at once."""
+    return math.prod(shape[-2:]) > _MOST_OF_A_PLANE
+
+
 def lazy_levels(labels: Labels) -> list[Any]:
     """Labels as a lazy array, followed by the smaller ones of their pyramid if planes are large."""
     levels = [labels.source]
-    if math.prod(labels.source.shape[-2:]) > _MOST_OF_A_PLANE:
+    if is_large(labels.source.shape):
         with contextlib.suppress(AiodError):  # the first can be looked at without the others
             levels += smaller_levels(labels)
     return [lazy(level) for level in levels]

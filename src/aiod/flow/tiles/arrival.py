@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.job import Job, Place
 
-_MOST_DRAWN = 1 << 24
 _MOST_HELD = 1 << 27
-"""Pixels of a plane that a window is to draw while labels grow, and of all planes that it is to
-hold: of a larger image it gets every second, third, … pixel of Y and X."""
+"""Pixels that a window is to hold while labels grow: of a larger image it gets every second, third,
+… pixel of Y and X."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +64,10 @@ def unwatched(arrival: Arrival) -> None:
 def thinning(shape: tuple[int, ...]) -> int:
     """Every how-many-th pixel of Y and X of labels a window gets while they grow.
 
-    >>> thinning((1000, 1000)), thinning((9000, 8000)), thinning((300, 1024, 1024))
-    (1, 5, 2)
+    >>> thinning((9000, 8000)), thinning((30_000, 20_000)), thinning((300, 1024, 1024))
+    (1, 3, 2)
     """
-    plane, whole = math.prod(shape[-2:]), math.prod(shape)
-    over = max(plane / _MOST_DRAWN, whole / _MOST_HELD)
-    return max(1, math.ceil(math.sqrt(over)))
+    return max(1, math.ceil(math.sqrt(math.prod(shape) / _MOST_HELD)))
 
 
 def thinned_shape(shape: tuple[int, ...], thin: int) -> list[int]:
