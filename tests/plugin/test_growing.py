@@ -18,11 +18,14 @@ from window import is_painted, labels_in, squeezed
 
 from aiod.flow.protocol import Message
 from aiod.flow.results import view
-from aiod.napari import results
+from aiod.napari import levels, results
 from aiod.napari.results import Room
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
+
+
+ARRIVING = "nuclei (arriving)"
 
 
 @pytest.fixture
@@ -35,10 +38,14 @@ def changes(viewer: Any) -> list[str]:
 
 
 def test_the_layer_is_there_at_the_press_and_to_the_end(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], changes: list[str]
+    segment: Segment,
+    viewer: Any,
+    cells: Image,
+    wait: Callable[..., None],
+    changes: list[str],
+    press: Callable[[], Any],
 ) -> None:
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     assert layer.name == "nuclei (arriving)"
     assert layer.data.shape == cells.shape
     assert not squeezed(layer).any()
@@ -49,10 +56,9 @@ def test_the_layer_is_there_at_the_press_and_to_the_end(
 
 
 def test_tiles_and_labels_come_into_one_array(
-    segment: Segment, viewer: Any, wait: Callable[..., None]
+    segment: Segment, viewer: Any, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     pixels = layer.data
     replaced: list[Any] = []
     layer.events.data.connect(replaced.append)
@@ -64,12 +70,11 @@ def test_tiles_and_labels_come_into_one_array(
 
 
 def test_nobody_paints_where_tiles_come(
-    segment: Segment, viewer: Any, wait: Callable[..., None]
+    segment: Segment, viewer: Any, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
     for stopped in (True, False):
         segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
-        segment.run()
-        (layer,) = labels_in(viewer).values()
+        layer = press()
         assert not layer.editable
         wait(lambda: is_painted(viewer))
         assert not layer.editable
@@ -82,11 +87,10 @@ def test_nobody_paints_where_tiles_come(
 
 
 def test_a_hidden_layer_fills_too(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
     segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     layer.visible = False
     viewer.dims.ndisplay = 3  # of which a hidden layer is not told
     wait(lambda: is_painted(viewer))
@@ -97,24 +101,80 @@ def test_a_hidden_layer_fills_too(
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
 
-def test_labels_too_large_for_memory_come_as_a_pyramid(
+@pytest.fixture
+def large(segment: Segment, viewer: Any, monkeypatch: pytest.MonkeyPatch) -> Image:
+    """An image of 600 x 530 pixels, which is more than napari is to draw at once."""
+    monkeypatch.setattr(view, "_MOST_OF_A_PLANE", 1000)
+    monkeypatch.setattr(levels, "_COARSEST", 30_000)
+    image = blobs((600, 530))
+    viewer.layers["cells"].data = image
+    segment.form.place.tile.setText("256")
+    return image
+
+
+SHAPES = [(600, 530), (300, 265), (150, 133)]
+
+
+def test_labels_of_large_planes_grow_in_all_levels_of_a_pyramid(
     segment: Segment,
     viewer: Any,
+    large: Image,
+    wait: Callable[..., None],
+    press: Callable[[], Any],
+    changes: list[str],
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+    layer = press()
+    assert [level.shape for level in layer.data] == SHAPES
+    arrays = list(layer.data)
+    wait(lambda: all(np.any(level) for level in arrays))
+    assert "arriving" in layer.name
+    for n, level in enumerate(arrays):
+        assert np.array_equal(level, arrays[0][:: 2**n, :: 2**n])
+    wait()
+    assert changes == ["+nuclei (arriving)"]
+    assert all(a is b for a, b in zip(layer.data, arrays, strict=True))
+    assert same_labels(arrays[0], pieces(large, 150))
+    for n, level in enumerate(arrays):
+        assert np.array_equal(level, arrays[0][:: 2**n, :: 2**n])
+    drawn, (top, left) = layer._slice.image.raw, layer.corner_pixels[0]
+    in_view = arrays[layer.data_level][top : top + drawn.shape[0], left : left + drawn.shape[1]]
+    assert np.array_equal(drawn, in_view)
+    assert not layer.editable  # napari can paint in no pyramid
+
+
+def test_a_stopped_run_goes_on_in_its_pyramid(
+    segment: Segment, viewer: Any, large: Image, wait: Callable[..., None], changes: list[str]
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.5})
+    segment.run()
+    wait(lambda: any(np.any(layer.data[0]) for layer in labels_in(viewer).values()))
+    segment.cancel()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert layer.data[0].any()
+    assert layer.visible
+    segment.run()
+    wait()
+    assert changes == ["+nuclei (arriving)"]
+    assert same_labels(layer.data[0], pieces(large, 150))
+
+
+def test_labels_too_large_for_memory_come_as_a_lazy_pyramid(
+    segment: Segment,
+    viewer: Any,
+    large: Image,
     wait: Callable[..., None],
     changes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(results, "_MOST_IN_MEMORY", 1000)
-    monkeypatch.setattr(view, "_MOST_OF_A_PLANE", 1000)
-    large = blobs((600, 530))
-    viewer.layers["cells"].data = large
-    segment.form.place.tile.setText("256")
     segment.run()
-    changes.clear()
     wait()
-    assert changes == ["-nuclei (arriving)", "+nuclei"]
+    assert changes == ["+nuclei (arriving)"]
     (layer,) = labels_in(viewer).values()
-    assert [level.shape for level in layer.data] == [(600, 530), (300, 265), (150, 133)]
+    assert [level.shape for level in layer.data] == SHAPES
+    assert not isinstance(layer.data[0], np.ndarray)
     assert same_labels(np.asarray(layer.data[0]), pieces(large, 150))
 
 
@@ -141,6 +201,7 @@ def test_it_is_ready_for_the_tiles_of_any_image(
     changes: list[str],
     axes: str,
     shape: tuple[int, ...],
+    press: Callable[[], Any],
 ) -> None:
     viewer.layers.clear()
     planes = [blobs(shape[-2:], seed=n) for n in range(int(np.prod(shape[:-2])))]
@@ -152,8 +213,7 @@ def test_it_is_ready_for_the_tiles_of_any_image(
     if "c" in axes:
         segment.form.source.show_options({"channels": ("1",)})
     changes.clear()
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     before = placed(layer)
     wait(lambda: is_painted(viewer))
     assert "arriving" in layer.name
@@ -164,11 +224,15 @@ def test_it_is_ready_for_the_tiles_of_any_image(
 
 
 def test_labels_of_another_size_come_into_the_same_layer(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], changes: list[str]
+    segment: Segment,
+    viewer: Any,
+    cells: Image,
+    wait: Callable[..., None],
+    changes: list[str],
+    press: Callable[[], Any],
 ) -> None:
     segment.form.before.add("downsample")
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     wait(lambda: is_painted(viewer))
     assert "arriving" in layer.name
     assert layer.data.shape == (75, 65)
@@ -184,7 +248,8 @@ def test_each_set_of_steps_has_its_own(
     segment.form.before.add("none", label="raw")
     segment.form.before.add("gaussian", label="soft")
     segment.run()
-    assert set(labels_in(viewer)) == {"nuclei-raw (arriving)", "nuclei-soft (arriving)"}
+    both = {"nuclei-raw (arriving)", "nuclei-soft (arriving)"}
+    wait(lambda: set(labels_in(viewer)) == both)
     wait()
     assert set(labels_in(viewer)) == {"nuclei-raw", "nuclei-soft"}
     assert len(changes) == 2
@@ -198,9 +263,10 @@ def test_a_look_stays_until_the_labels_are_there(
     wait()
     segment.form.parameters.give({"threshold": 150, "seconds": 0.2})
     segment.run()
-    wait(lambda: squeezed(viewer.layers["nuclei (arriving)"]).any())
-    assert set(labels_in(viewer)) == {"nuclei (preview)", "nuclei (arriving)"}
+    both = {"nuclei (preview)", ARRIVING}
+    wait(lambda: set(labels_in(viewer)) == both and squeezed(labels_in(viewer)[ARRIVING]).any())
     wait()
+    wait(lambda: len(labels_in(viewer)) == 1)
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
     assert changes == ["+nuclei (preview)", "+nuclei (arriving)", "-nuclei (preview)"]
@@ -219,7 +285,7 @@ def test_looks_at_other_layers_stay(
     segment.form.source.choose("cells")
     segment.run()
     wait()
-    assert looks["cells"] not in viewer.layers
+    wait(lambda: looks["cells"] not in viewer.layers)
     assert looks["other"] in viewer.layers
 
 
@@ -265,10 +331,14 @@ def test_a_stopped_run_goes_on_in_its_layer(
 
 
 def test_a_layer_that_was_taken_away_comes_back_with_the_labels_only(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], changes: list[str]
+    segment: Segment,
+    viewer: Any,
+    cells: Image,
+    wait: Callable[..., None],
+    changes: list[str],
+    press: Callable[[], Any],
 ) -> None:
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     viewer.layers.remove(layer)
     wait()
     (layer,) = labels_in(viewer).values()
@@ -277,11 +347,10 @@ def test_a_layer_that_was_taken_away_comes_back_with_the_labels_only(
 
 
 def test_what_the_user_put_into_it_is_the_users(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
     mine = np.zeros(cells.shape, np.uint32)
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     layer.data = mine
     wait()
     assert segment.notice.text.startswith("Done."), segment.notice.text
@@ -297,9 +366,9 @@ def test_a_layer_that_becomes_the_users_while_labels_are_read_is_left(
     cells: Image,
     wait: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
+    press: Callable[[], Any],
 ) -> None:
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     make_room = segment._growing.make_room
 
     def take() -> Room:
@@ -330,10 +399,14 @@ def test_what_has_come_stays_where_the_dock_is_closed(
 
 @pytest.mark.parametrize("how", ["painted", "renamed"])
 def test_an_empty_layer_that_the_user_works_in_stays(
-    how: str, segment: Segment, viewer: Any, wait: Callable[..., None], changes: list[str]
+    how: str,
+    segment: Segment,
+    viewer: Any,
+    wait: Callable[..., None],
+    changes: list[str],
+    press: Callable[[], Any],
 ) -> None:
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     layer.metadata["of others"] = 1
     if how == "painted":
         layer.data[3:9, 3:9] = 7
@@ -344,18 +417,17 @@ def test_an_empty_layer_that_the_user_works_in_stays(
     assert list(labels_in(viewer).values()) == [layer]
     assert layer.metadata == {"of others": 1}
     segment.run()  # which makes one of its own
-    assert len(labels_in(viewer)) == 2
+    wait(lambda: len(labels_in(viewer)) == 2)
     wait()
     assert layer in viewer.layers
     assert changes == ["+nuclei (arriving)", "+nuclei (arriving)"] or how == "painted"
 
 
 def test_nothing_of_what_grew_comes_back_with_ctrl_z(
-    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
     expected = pieces(cells, 150)
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     layer.paint(np.argwhere(expected)[-1], 5)  # where an object will be
     wait()
     layer.undo()
@@ -377,6 +449,7 @@ def test_a_process_lost_while_labels_are_shown_mixes_no_layers(
 
     segment.run()
     first = segment._work.current
+    wait(lambda: "nuclei-raw (arriving)" in viewer.layers)
     layer = viewer.layers["nuclei-raw (arriving)"]
     layer.events.name.connect(lose)
     wait()
@@ -388,7 +461,11 @@ def test_a_process_lost_while_labels_are_shown_mixes_no_layers(
 
 
 def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
-    segment: Segment, viewer: Any, wait: Callable[..., None], qtbot: Any
+    segment: Segment,
+    viewer: Any,
+    wait: Callable[..., None],
+    press: Callable[[], Any],
+    qtbot: Any,
 ) -> None:
     def fail(event: Any) -> None:
         viewer.layers.events.removed.disconnect(fail)
@@ -396,7 +473,7 @@ def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
 
     viewer.layers.events.removed.connect(fail)
     with qtbot.captureExceptions():
-        segment.run()
+        press()
         with contextlib.suppress(Exception):
             segment.cancel()
         wait()
@@ -407,14 +484,13 @@ def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
 
 
 def test_labels_that_napari_cannot_show_are_told_of(
-    segment: Segment, viewer: Any, wait: Callable[..., None]
+    segment: Segment, viewer: Any, wait: Callable[..., None], press: Callable[[], Any]
 ) -> None:
     def fail(event: Any) -> None:
         if layer.name == "nuclei":  # the finished labels
             raise RuntimeError("of another plugin")
 
-    segment.run()
-    (layer,) = labels_in(viewer).values()
+    layer = press()
     layer.events.set_data.connect(fail)
     wait()
     assert segment.notice.text.startswith("The labels are in ~/aiod-out/toy-plane")

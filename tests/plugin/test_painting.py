@@ -44,6 +44,7 @@ def test_all_that_was_painted_is_drawn_soon(
     labels = np.ones((600, 300), np.uint32)
     labels[500:] = 0  # the last pieces are without objects
     layers.begin(["a", "b"])
+    qtbot.waitUntil(lambda: len(labels_in(viewer)) == 2)
     drawn = {layer.name: np.zeros(labels.shape, bool) for layer in labels_in(viewer).values()}
 
     def draw(event: Any, name: str) -> None:
@@ -62,6 +63,7 @@ def test_a_listener_that_fails_stops_no_painting(
 ) -> None:
     monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 3000)
     layers.begin(["a"])
+    qtbot.waitUntil(lambda: bool(labels_in(viewer)))
     (layer,) = labels_in(viewer).values()
 
     def fail(event: Any) -> None:
@@ -93,9 +95,11 @@ def test_nothing_is_written_into_a_layer_that_was_given_back(viewer: Any, layers
     labels = np.ones((600, 300), np.uint32)
     layers.add(plane_message("a", labels))
     room = layers.make_room()
-    assert np.shares_memory(room.put("a", labels * 2), labels_in(viewer)["a (arriving)"].data)
+    assert np.shares_memory(
+        room.put("a", labels * 2).finest, labels_in(viewer)["a (arriving)"].data
+    )
     layers.end()
-    assert room.put("a", labels * 3).min() == 3
+    assert room.put("a", labels * 3).finest.min() == 3
     (layer,) = labels_in(viewer).values()
     assert layer.data.max() == 2
 
@@ -116,6 +120,7 @@ def test_a_volume_is_painted_piece_by_piece(
     viewer.dims.set_current_step(0, 4)
     layers = Growing(viewer, Frame.of(image, "ZYX"), asker)
     layers.begin(["nuclei"])
+    qtbot.waitUntil(lambda: any(layer.visible for layer in labels_in(viewer).values()))
     (layer,) = labels_in(viewer).values()
     layer.visible = shown != "nothing"
     viewer.dims.ndisplay = 3 if shown == "the volume" else 2

@@ -65,6 +65,22 @@ def wait(segment: Segment, qtbot: Any) -> Callable[..., None]:
     return wait
 
 
+@pytest.fixture
+def press(segment: Segment, viewer: Any, wait: Callable[..., None]) -> Callable[[], Any]:
+    """Press Run, and wait for the layer in which tiles will be shown."""
+
+    def arriving() -> list[Any]:
+        found = [layer for name, layer in labels_in(viewer).items() if "(arriving)" in name]
+        return [layer for layer in found if layer.visible]
+
+    def press() -> Any:
+        segment.run()
+        wait(lambda: bool(arriving()))
+        return arriving()[-1]
+
+    return press
+
+
 def labels_in(viewer: Any) -> dict[str, Any]:
     """The Labels layers by name."""
     from napari.layers import Labels
