@@ -4,8 +4,8 @@
 
 Start: processes that open a viewer with a widget, ours and one that is a line of text, in turns.
 The window: a timer ticks from the press of Run until the labels are drawn, in runs of 64 tiles, and
-the longest time between two ticks is how long no click would have been answered. The press itself,
-which adds a layer, is a row of its own.
+the longest time between two ticks is how long no click would have been answered. The answer to the
+press, a layer that is added and drawn, is a row of its own.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ TURNS = 5
 TILES = (256, 512, 1024)
 MILLISECONDS = 50.0
 SECONDS = 120
+DRAWN = 0.1
+"""Seconds after which a layer that became visible has been drawn."""
 
 SIMPLE = """
 import napari, time
@@ -109,7 +111,7 @@ def gaps(folder: Path) -> Iterator[Figure]:
         yield drawing(viewer, QApplication, 8 * tile)
     press = statistics.median(pressed)
     yield Figure(
-        f"by the press of Run, with which a layer is added: milliseconds / {MILLISECONDS:.0f}",
+        f"by the press of Run, which adds a layer, longest: milliseconds / {MILLISECONDS:.0f}",
         press / MILLISECONDS, None,
         f"{press:.0f} ms", f"{min(pressed):.0f}–{max(pressed):.0f} ms",
     )  # fmt: skip
@@ -119,8 +121,10 @@ def gaps(folder: Path) -> Iterator[Figure]:
 
 
 def one_run(viewer: Any, widget: Any, application: Any, seconds: float) -> tuple[float, float]:
-    """Milliseconds that the press of Run took, and the most that any later turn of Qt did."""
+    """Milliseconds of the longest turn of Qt until the layer is drawn, and of those after it."""
     from qtpy.QtCore import QTimer
+
+    from aiod.napari.masks import finest
 
     for layer in list(viewer.layers)[1:]:  # of the turn before
         viewer.layers.remove(layer)
@@ -138,30 +142,35 @@ def one_run(viewer: Any, widget: Any, application: Any, seconds: float) -> tuple
         widget.run()
 
     QTimer.singleShot(100, press)
-    shown = False
+    there, filled = 0.0, False
     end = time.monotonic() + SECONDS
     while (widget.busy or not pressed) and time.monotonic() < end:
         application.processEvents()
-        shown = shown or any(arriving(layer) for layer in viewer.layers)
+        for layer in viewer.layers:
+            if "arriving" in layer.name and layer.visible:
+                there = there or time.perf_counter() + DRAWN
+                filled = filled or finest(layer)[::61, ::61].any()
     spin(application, 0.3)  # what is still to be drawn
     timer.stop()
-    if not shown:
+    if not filled:
         raise SystemExit(f"no tile was shown: {widget.notice.text} {widget.notice.details}")
-    after = [(a, b) for a, b in itertools.pairwise(ticks) if b > pressed[0]]
-    first, *others = [1000 * (b - a) for a, b in after]
-    return first, max(others)
+    turns = [(a, 1000 * (b - a)) for a, b in itertools.pairwise(ticks) if b > pressed[0]]
+    return max(ms for a, ms in turns if a < there), max(ms for a, ms in turns if a >= there)
 
 
 def drawing(viewer: Any, application: Any, side: int) -> Figure:
     """What napari takes by itself to show other labels, of which a plugin can save nothing."""
+    from aiod.napari.levels import Levels
+
     layer = viewer.layers[-1]
     taken = []
     for number in range(1, 9):
         labels = np.zeros((side, side), np.uint32)
         labels[:: number + 1] = number
+        data = Levels.of(labels).data  # a pyramid where the layer is one
         spin(application, 0.3)
         begun = time.perf_counter()
-        layer.data = labels
+        layer.data = data
         application.processEvents()
         taken.append((time.perf_counter() - begun) * 1000)
     return Figure(
@@ -186,11 +195,6 @@ def adding(viewer: Any, application: Any) -> Figure:
         statistics.median(taken) / MILLISECONDS, None,
         f"{statistics.median(taken):.0f} ms", f"{min(taken):.0f}–{max(taken):.0f} ms",
     )  # fmt: skip
-
-
-def arriving(layer: Any) -> bool:
-    """Whether tiles are shown in it."""
-    return "arriving" in layer.name and bool(layer.data.any())
 
 
 def spin(application: Any, seconds: float) -> None:
