@@ -8,11 +8,14 @@ layer becomes the selected one, and its first drawing: these can be had in turns
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
+from qtpy.QtWidgets import QWidget
+
+from aiod.napari.background import in_another_turn
 
 _TOOLS = ("polygon", "brush_stroke")
 
@@ -24,11 +27,16 @@ def add_labels(viewer: Any, pixels: Any, **keywords: Any) -> Labels:
     return layer
 
 
-def add_quietly(viewer: Any, pixels: Any, **keywords: Any) -> Labels:
-    """Add labels that are not drawn until they are made visible; what was selected stays so."""
+def add_quietly(viewer: Any, pixels: Any, *, widget: QWidget, **keywords: Any) -> Labels:
+    """Add labels that are not drawn until they are made visible; what was selected stays so.
+
+    The window of the `widget` is drawn anew in the next turn of Qt's loop, and not before.
+    """
     layer = _light(pixels, visible=False, **keywords)
-    selection = viewer.layers.selection
+    selection, window = viewer.layers.selection, widget.window()
     before = set(selection)
+    in_another_turn(partial(window.setUpdatesEnabled, True), asker=window)
+    window.setUpdatesEnabled(False)
     with selection.events.blocker_all():
         viewer.add_layer(layer)  # which selects it
         if len(before) == 1:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Labels
-from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QWidget
 
 from aiod.flow.protocol import Message
 from aiod.flow.source import Box, Pixels
@@ -117,7 +117,7 @@ class Growing:
     put something else is the user's, and no longer touched.
     """
 
-    def __init__(self, viewer: Any, frame: Frame | None, asker: QObject) -> None:
+    def __init__(self, viewer: Any, frame: Frame | None, asker: QWidget) -> None:
         self._viewer, self._frame, self._asker = viewer, frame, asker
         self._fillings: dict[str, _Filling] = {}
         self._steps: deque[Callable[[], object]] = deque()
@@ -292,13 +292,14 @@ class Growing:
         shown = Shown(f"{name} {_ARRIVING}", levels.data, kept, self._about(name))
         old = self._unless_other(filling.layer if filling else None, shown)
         place = self._frame.place(kept, step=step)
-        layer = put(self._viewer, shown, place, old, add=add_quietly)
+        add = partial(add_quietly, widget=self._asker)
+        layer = put(self._viewer, shown, place, old, add=add)
         layer.editable = False  # what a user paints would be lost
         if ready is None:
             added = layer is not old
             ready = self._fillings[name] = _Filling(layer, levels, new=True, hidden=added)
             ready.touch()
-            self._steps.appendleft(ready.appear)
+            self._steps.extendleft((ready.appear, _rest))  # the last one comes first
             self._arm()
         return ready
 
@@ -331,6 +332,10 @@ class Growing:
     def _about(self, name: str) -> dict[str, Any]:
         assert self._frame is not None
         return {"arriving": name, "of": self._frame.layer, "asker": id(self._asker)}
+
+
+def _rest() -> None:
+    """A step in which others do what they have put off."""
 
 
 def _levels_in(layer: Any) -> Levels:
