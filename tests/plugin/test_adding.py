@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QWidget
 
-from aiod.napari.adding import add_labels
+from aiod.napari.adding import add_labels, add_quietly
 
 pytest_plugins = ["labs", "window"]
 
@@ -40,3 +43,39 @@ def test_a_layer_is_as_it_was_asked_for(viewer: Any) -> None:
     assert layer.scale.tolist() == [2, 3]
     assert layer.translate.tolist() == [5, 7]
     assert layer.data.sum() == 20
+
+
+@pytest.mark.parametrize("selected", [["one"], ["one", "two"], []])
+def test_a_layer_that_is_added_quietly_changes_nothing_else(
+    viewer: Any, qtbot: Any, selected: list[str]
+) -> None:
+    widget = QWidget()
+    viewer.window.add_dock_widget(widget, name="any")
+    for name in ("one", "two"):
+        viewer.add_image(np.zeros((20, 20), np.uint8), name=name)
+    viewer.layers.selection = {viewer.layers[name] for name in selected}
+    before, active = set(viewer.layers.selection), viewer.layers.selection.active
+    heard: list[Any] = []
+    viewer.layers.selection.events.active.connect(heard.append)
+    viewer.layers.selection.events.changed.connect(heard.append)
+    layer = add_quietly(viewer, np.ones((20, 20), np.uint32), widget=widget, name="mine")
+    assert viewer.layers[-1] is layer
+    assert not layer.visible
+    assert viewer.layers.selection == before
+    assert viewer.layers.selection.active is active
+    assert not heard
+    qtbot.waitUntil(widget.window().updatesEnabled)
+    viewer.layers.selection.active = layer  # as in any layer
+    assert heard
+    layer.visible = True
+    assert layer._slice.image.raw.all()
+
+
+def test_the_window_is_drawn_again_where_a_layer_cannot_be_added(viewer: Any, qtbot: Any) -> None:
+    widget = QWidget()
+    viewer.window.add_dock_widget(widget, name="any")
+    with contextlib.suppress(AttributeError):  # a viewer that takes no layer
+        add_quietly(SimpleNamespace(layers=viewer.layers), np.ones((2, 2), int), widget=widget)
+        pytest.fail("nothing was raised")
+    assert not widget.window().updatesEnabled()
+    qtbot.waitUntil(widget.window().updatesEnabled)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QObject
+from qtpy.QtWidgets import QWidget
 from toylab import Image
 from window import labels_in
 
@@ -21,12 +21,14 @@ pytest_plugins = ["labs", "window"]
 
 
 @pytest.fixture
-def asker(qtbot: Any) -> QObject:
-    return QObject()
+def asker(qtbot: Any) -> QWidget:
+    widget = QWidget()
+    qtbot.addWidget(widget)
+    return widget
 
 
 @pytest.fixture
-def layers(viewer: Any, asker: QObject) -> Growing:
+def layers(viewer: Any, asker: QWidget) -> Growing:
     """What grows on an image of 600 x 300 pixels."""
     image = viewer.add_image(np.zeros((600, 300), np.uint8), name="cells")
     return Growing(viewer, Frame.of(image, "YX"), asker)
@@ -111,7 +113,7 @@ def tile_message(labels: Image, start: tuple[int, ...], whole: tuple[int, ...]) 
 
 @pytest.mark.parametrize("shown", ["a plane", "the volume", "nothing"])
 def test_a_volume_is_painted_piece_by_piece(
-    viewer: Any, qtbot: Any, asker: QObject, shown: str, monkeypatch: pytest.MonkeyPatch
+    viewer: Any, qtbot: Any, asker: QWidget, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growing, "_PIXELS_AT_ONCE", 500)
     monkeypatch.setattr(growing, "_SECONDS_BETWEEN_DRAWINGS", 0.01)

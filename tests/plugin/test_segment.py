@@ -301,6 +301,7 @@ def test_labels_lie_on_the_image_and_call_their_axes_as_it_does(
     for do in (segment.preview, segment.run):
         do()
         wait()
+        wait(lambda: len(labels_in(viewer)) == 1)  # without the look
         (layer,) = labels_in(viewer).values()
         assert tuple(layer.axis_labels) == tuple(axes)
     assert layer.data.shape == image.shape
