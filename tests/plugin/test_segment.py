@@ -94,7 +94,8 @@ def test_a_preview_is_what_the_run_gives_there(
     assert f"{seen.max()} objects in view" in segment.notice.text
     segment.run()
     wait()
-    (whole,) = labels_in(viewer).values()  # the look is taken away
+    wait(lambda: look not in viewer.layers)
+    (whole,) = labels_in(viewer).values()
     assert same_labels(seen, squeezed(whole)[40:100, 30:90])
 
 
