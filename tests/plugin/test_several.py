@@ -199,7 +199,7 @@ def test_what_the_model_sees_after_the_steps_is_shown(
     assert shown.translate.tolist() == [0.25, 0.25]
     segment.run()
     wait()
-    assert not [each for each in viewer.layers if "after the steps" in each.name]
+    wait(lambda: not any("after the steps" in each.name for each in viewer.layers))
 
 
 def test_a_choice_stays_whatever_the_order_of_the_layers(
