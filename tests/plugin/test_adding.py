@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QWidget
 
-from aiod.napari.adding import add_labels, add_quietly
+from aiod.napari.adding import add_labels, add_quietly, make_ready
+from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
 
@@ -63,7 +65,9 @@ def test_a_layer_that_is_added_quietly_changes_nothing_else(
     assert not layer.visible
     assert viewer.layers.selection == before
     assert viewer.layers.selection.active is active
+    assert viewer.layers.selection._current in (before or {None})
     assert not heard
+    assert not widget.window().updatesEnabled()
     qtbot.waitUntil(widget.window().updatesEnabled)
     viewer.layers.selection.active = layer  # as in any layer
     assert heard
@@ -79,3 +83,26 @@ def test_the_window_is_drawn_again_where_a_layer_cannot_be_added(viewer: Any, qt
         pytest.fail("nothing was raised")
     assert not widget.window().updatesEnabled()
     qtbot.waitUntil(widget.window().updatesEnabled)
+
+
+def test_a_layer_that_another_plugin_fails_at_is_not_left_hidden(viewer: Any) -> None:
+    def fail(event: Any) -> None:
+        viewer.layers.events.inserted.disconnect(fail)
+        raise RuntimeError("of another plugin")
+
+    viewer.layers.events.inserted.connect(fail)
+    with contextlib.suppress(Exception):
+        add_quietly(viewer, np.ones((20, 20), np.uint32), widget=QWidget())
+        pytest.fail("nothing was raised")
+    assert all(layer.visible for layer in viewer.layers)
+    sys.last_value = sys.last_traceback = None  # where vispy keeps the viewer
+
+
+def test_what_the_first_labels_need_is_loaded_once_segment_is_open(
+    segment: Segment, qtbot: Any
+) -> None:
+    make_ready.cache_clear()
+    other = Segment(segment._viewer)
+    qtbot.addWidget(other)
+    assert not make_ready.cache_info().currsize
+    qtbot.waitUntil(lambda: make_ready.cache_info().currsize == 1)

@@ -242,6 +242,25 @@ def test_labels_of_another_size_come_into_the_same_layer(
     assert changes == ["+nuclei (arriving)"]
 
 
+def test_labels_of_another_size_come_into_the_same_pyramid(
+    segment: Segment,
+    viewer: Any,
+    large: Image,
+    wait: Callable[..., None],
+    changes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(view, "_MOST_OF_A_PLANE", large.size - 1)  # which half of it is not
+    segment.form.before.add("downsample")
+    selected = set(viewer.layers.selection)
+    segment.run()
+    wait()
+    assert changes == ["+nuclei (arriving)"]
+    (layer,) = labels_in(viewer).values()
+    assert [level.shape for level in layer.data] == SHAPES
+    assert set(viewer.layers.selection) == selected
+
+
 def test_each_set_of_steps_has_its_own(
     segment: Segment, viewer: Any, wait: Callable[..., None], changes: list[str]
 ) -> None:
@@ -270,6 +289,43 @@ def test_a_look_stays_until_the_labels_are_there(
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
     assert changes == ["+nuclei (preview)", "+nuclei (arriving)", "-nuclei (preview)"]
+
+
+def test_looks_go_when_all_is_done_each_in_a_turn_of_its_own(
+    segment: Segment, viewer: Any, wait: Callable[..., None]
+) -> None:
+    for label in ("raw", "soft"):
+        segment.form.before.add("none" if label == "raw" else "gaussian", label=label)
+    segment.preview()
+    wait()
+    looks = [layer for layer in viewer.layers if layer.name != "cells"]
+    gone: list[tuple[bool, int]] = []
+    turn = [0]
+    viewer.layers.events.removed.connect(lambda event: gone.append((segment.busy, turn[0])))
+    segment.run()
+
+    def count() -> bool:
+        turn[0] += 1
+        return len(gone) == len(looks)
+
+    wait(count)
+    assert len(looks) > 2
+    assert not any(busy for busy, _ in gone)
+    assert len({turn for _, turn in gone}) > 1
+    assert not set(looks) & set(viewer.layers)
+
+
+def test_no_look_stays_hidden_where_the_dock_is_closed(
+    segment: Segment, viewer: Any, wait: Callable[..., None], qtbot: Any
+) -> None:
+    segment.preview()
+    wait()
+    (look,) = labels_in(viewer).values()
+    segment.run()
+    look.events.visible.connect(lambda event: viewer.window.remove_dock_widget(segment))
+    with qtbot.waitSignal(segment.destroyed, timeout=60_000):
+        pass
+    assert look not in viewer.layers
 
 
 def test_looks_at_other_layers_stay(
@@ -490,6 +546,9 @@ def test_labels_that_napari_cannot_show_are_told_of(
         if layer.name == "nuclei":  # the finished labels
             raise RuntimeError("of another plugin")
 
+    segment.preview()
+    wait()
+    look = viewer.layers["nuclei (preview)"]
     layer = press()
     layer.events.set_data.connect(fail)
     wait()
@@ -497,3 +556,5 @@ def test_labels_that_napari_cannot_show_are_told_of(
     assert "of another plugin" in segment.notice.text
     assert segment.run_button.isEnabled()
     assert layer.editable
+    assert look in viewer.layers
+    assert look.visible

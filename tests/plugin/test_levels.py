@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aiod.flow.results import view
 from aiod.napari import levels
 from aiod.napari.levels import Levels
 
 
 @pytest.fixture(autouse=True, scope="module")
 def small() -> Iterator[None]:
-    """Planes of more than 100 pixels are large, and levels end at 20."""
+    """Levels end at 20 pixels of a plane."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(view, "_MOST_OF_A_PLANE", 100)
         patch.setattr(levels, "_COARSEST", 20)
         yield
 
@@ -38,18 +36,22 @@ def are_levels(made: Levels) -> bool:
     )
 
 
-@given(arrays.arrays(np.uint32, shapes))
-def test_those_of_labels_are_every_second_fourth_pixel_of_them(labels: Any) -> None:
-    made = Levels.of(labels)
+@given(arrays.arrays(np.uint32, shapes), st.booleans())
+def test_those_of_labels_are_every_second_fourth_pixel_of_them(labels: Any, pyramid: bool) -> None:
+    made = Levels.of(labels, pyramid=pyramid)
     assert are_levels(made)
     assert np.array_equal(made.finest, labels)
-    assert bool(made.coarser) == (math.prod(labels.shape[-2:]) > 100)
-    assert made.data is made.finest or math.prod(made.data[-1].shape[-2:]) <= 20
+    assert made.pyramid == pyramid
+    if pyramid:
+        assert math.prod(made.data[-1].shape[-2:]) <= 20
+    else:
+        assert made.data is made.finest
 
 
 @given(shapes, st.data())
 def test_what_is_written_anywhere_is_in_all_levels(shape: tuple[int, ...], data: Any) -> None:
-    made, expected = Levels.empty(shape), np.zeros(shape, np.uint32)
+    made = Levels.empty(shape, pyramid=data.draw(st.booleans()))
+    expected = np.zeros(shape, np.uint32)
     for number in range(1, 4):
         start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
         size = tuple(data.draw(st.integers(1, n - a)) for a, n in zip(start, shape, strict=True))

@@ -252,6 +252,20 @@ def test_clicks_pick_objects_and_the_picked_are_merged_and_removed(
     assert "needs two objects" in done(refine.picked.merge)
 
 
+def test_clicks_pick_objects_of_a_pyramid_too(refine: Refine, done: Callable[..., str]) -> None:
+    pixels = np.kron(np.array([[1, 2], [3, 0]]), np.ones((10, 10), int))
+    layer = refine.desk.viewer.add_labels([pixels, pixels[::2, ::2]], multiscale=True)
+    mouse_press_callbacks(layer, Click(2, 2))
+    assert refine.picked.picked == []  # not before it was asked for
+    refine.picked.pick()
+    for position in ((2, 12), (15, 3)):
+        mouse_press_callbacks(layer, Click(*position))
+    assert refine.picked.picked == [2, 3]
+    done(refine.picked.remove)
+    made = refine.desk.viewer.layers[-1]
+    np.testing.assert_array_equal(made.data, np.where(pixels > 1, 0, pixels))
+
+
 def test_only_the_time_point_that_is_shown_is_edited(
     refine: Refine, done: Callable[..., str]
 ) -> None:

@@ -32,17 +32,20 @@ def add_quietly(viewer: Any, pixels: Any, *, widget: QWidget, **keywords: Any) -
 
     The window of the `widget` is drawn anew in the next turn of Qt's loop, and not before.
     """
-    layer = _light(pixels, visible=False, **keywords)
+    layer = _light(pixels, **keywords)
+    layer.visible = False  # napari 0.6 can add no labels that never were
     selection, window = viewer.layers.selection, widget.window()
-    before = set(selection)
+    first, *others = list(selection) or [None]
     in_another_turn(partial(window.setUpdatesEnabled, True), asker=window)
     window.setUpdatesEnabled(False)
-    with selection.events.blocker_all():
-        viewer.add_layer(layer)  # which selects it
-        if len(before) == 1:
-            (selection.active,) = before
-        else:
-            viewer.layers.selection = before
+    try:
+        with selection.events.blocker_all():
+            viewer.add_layer(layer)  # which selects it
+            selection.active = first
+            selection.update(others)
+    except Exception:  # of another plugin: what is there of the layer must not stay hidden
+        layer.visible = True
+        raise
     return layer
 
 

@@ -23,6 +23,7 @@ from napari.layers import Labels
 from qtpy.QtWidgets import QWidget
 
 from aiod.flow.protocol import Message
+from aiod.flow.results.view import is_large
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.arrival import thinned_shape, thinning
 from aiod.napari.adding import add_quietly
@@ -79,6 +80,11 @@ class _Filling:
         self.layer.editable = not self.layer.multiscale
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it can be painted."""
+        return self.touching is None or not self.touching.is_alive()
+
+    @property
     def untouched(self) -> bool:
         """Whether the layer is as it was made."""
         return is_ours(self.layer) and finest(self.layer) is self.levels.finest
@@ -96,8 +102,6 @@ class _Piece:
     def paint(self, *, seen: bool) -> bool:
         """Paint it; whether anything is to be drawn. Ctrl+Z takes nothing of it back."""
         layer = self.filling.layer
-        if self.filling.touching is not None:
-            self.filling.touching.join()
         if not seen or layer.multiscale:
             numbers = self.labels.astype(np.uint32) + np.uint32(self.count)
             self.filling.levels.write(np.where(self.labels > 0, numbers, 0), self.box.start)
@@ -124,6 +128,7 @@ class Growing:
         self._waiting: deque[_Piece] = deque()
         self._undrawn: list[_Filling] = []
         self._room = Room({}, ())
+        self._pyramid = False
         self._drawn = 0.0
         self._armed = False
 
@@ -133,6 +138,7 @@ class Growing:
             return
         axes = "".join(axis for axis in "TZYX" if axis in self._frame.axes)
         shape = tuple(self._frame.sizes[axis] for axis in axes)
+        self._pyramid = is_large(self._fitted(shape, axes)[0])
         thin = thinning(shape)
         expected = {"axes": axes, "whole": thinned_shape(shape, thin), "thin": thin, "factors": {}}
         for name in sets:
@@ -174,6 +180,8 @@ class Growing:
             return
         self._armed = True
         after = 0.0 if self._steps or self._waiting else max(0.0, self._rest)
+        if not self._steps and self._waiting and not self._waiting[0].filling.is_ready:
+            after = _SECONDS_OF_A_TURN
         in_another_turn(self._go_on, asker=self._asker, after=after)
 
     @property
@@ -200,7 +208,7 @@ class Growing:
 
     def _paint(self) -> None:
         end = time.monotonic() + _SECONDS_OF_A_TURN
-        while self._waiting and time.monotonic() < end:
+        while self._waiting and self._waiting[0].filling.is_ready and time.monotonic() < end:
             piece = self._waiting.popleft()
             if not self._is_there(piece.filling) or not piece.paint(seen=self._is_seen(piece)):
                 continue
@@ -228,7 +236,7 @@ class Growing:
     def make_room(self) -> Room:
         """The arrays of the layers, for the labels of the finished run; no tile comes now."""
         self._waiting.clear()
-        self._take_all_steps()
+        self._steps.clear()  # what is missing comes with the labels
         there = {name: it for name, it in self._fillings.items() if self._is_there(it)}
         touching = [it.touching for it in there.values() if it.touching is not None]
         self._room = Room({name: it.levels for name, it in there.items()}, touching)
@@ -242,9 +250,11 @@ class Growing:
         there = filling is not None and self._is_there(filling)
         same = filling is not None and shown.finest is filling.levels.finest
         if filling is not None:
+            filling.appear()
             filling.give_back()
         if same and not there:  # it became the user's while the labels were read
-            shown = replace(shown, data=Levels.of(shown.finest.copy()).data)
+            copied = Levels.of(shown.finest.copy(), pyramid=shown.multiscale)
+            shown = replace(shown, data=copied.data)
         layer = self._unless_other(filling.layer if filling and there else None, shown)
         layer = put(self._viewer, shown, self._frame.place(shown.axes), layer)
         if same and there:
@@ -259,10 +269,13 @@ class Growing:
         self._undrawn, self._frame = [], None
         self._room.close()
         for filling in fillings:
+            filling.appear()
             filling.give_back()
         fillings = [filling for filling in fillings if self._is_there(filling)]
         for piece in waiting:
             if piece.filling in fillings:
+                if piece.filling.touching is not None:
+                    piece.filling.touching.join()
                 piece.paint(seen=False)
         empty = [filling.layer for filling in fillings if filling.new and filling.count is None]
         for layer in empty:
@@ -271,7 +284,6 @@ class Growing:
             else:  # the user has worked in it
                 disown(layer)
         for filling in fillings:
-            filling.appear()
             if filling.count is not None:  # neither its extent nor its highlight has changed
                 filling.layer.refresh(highlight=False, extent=False)
 
@@ -283,10 +295,10 @@ class Growing:
         """A layer with room for all tiles of a set, on the image; the one it has, if that fits."""
         assert self._frame is not None
         name = said["set"]
-        shape, kept = self._shape(said)
+        shape, kept = self._fitted(tuple(said["whole"]), said["axes"])
         fits = filling and filling.new and filling.levels.finest.shape == shape
         ready = filling if fits else None
-        levels = ready.levels if ready else Levels.empty(shape)
+        levels = ready.levels if ready else Levels.empty(shape, pyramid=self._pyramid)
         step = {a: 1 / said["factors"].get(a, 1.0) for a in said["axes"]}
         step |= {a: said["thin"] * step.get(a, 1.0) for a in "YX"}
         shown = Shown(f"{name} {_ARRIVING}", levels.data, kept, self._about(name))
@@ -310,11 +322,10 @@ class Growing:
             return None
         return layer
 
-    def _shape(self, said: Mapping[str, Any]) -> tuple[tuple[int, ...], str]:
-        """The shape of all tiles of a set as a layer, and its axes."""
+    def _fitted(self, shape: tuple[int, ...], axes: str) -> tuple[tuple[int, ...], str]:
+        """The shape that labels of a shape have as a layer, and its axes."""
         assert self._frame is not None
-        whole = np.broadcast_to(np.uint32(0), said["whole"])
-        fitted, kept = self._frame.fitted(whole, said["axes"])
+        fitted, kept = self._frame.fitted(np.broadcast_to(np.uint32(0), shape), axes)
         return fitted.shape, kept
 
     def _left(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Labels in memory, as napari draws them soon: those of large planes as a pyramid.
+"""Labels in memory, as napari draws them soon: those of large planes are to be a pyramid.
 
 Napari converts and draws all of a plane, but of a pyramid no more than the window has pixels.
 """
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from aiod.flow.results.view import is_large
 from aiod.flow.source import Pixels
 from aiod.flow.tiles.arrival import thinned, thinned_shape
 
@@ -21,28 +20,34 @@ _COARSEST = 1 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
-    """Labels, and where their planes are large every second, fourth, … pixel of Y and X."""
+    """Labels, and of a pyramid every second, fourth, … pixel of Y and X."""
 
     finest: Pixels
     coarser: tuple[Pixels, ...]
 
     @classmethod
-    def empty(cls, shape: tuple[int, ...]) -> Levels:
+    def empty(cls, shape: tuple[int, ...], *, pyramid: bool) -> Levels:
         """No labels, of a shape."""
-        shapes = _shapes(shape)
+        shapes = _shapes(shape) if pyramid else []
         return cls(np.zeros(shape, np.uint32), tuple(np.zeros(each, np.uint32) for each in shapes))
 
     @classmethod
-    def of(cls, labels: Pixels) -> Levels:
+    def of(cls, labels: Pixels, *, pyramid: bool) -> Levels:
         """These labels."""
-        coarser = (labels[..., :: 2**n, :: 2**n] for n, _ in enumerate(_shapes(labels.shape), 1))
+        shapes = _shapes(labels.shape) if pyramid else []
+        coarser = (labels[..., :: 2**n, :: 2**n] for n, _ in enumerate(shapes, 1))
         # For other orders than C napari compiles anew how it draws them.
         return cls(np.ascontiguousarray(labels), tuple(map(np.ascontiguousarray, coarser)))
 
     @property
+    def pyramid(self) -> bool:
+        """Whether there are levels beside the finest."""
+        return bool(self.coarser)
+
+    @property
     def data(self) -> Any:
         """What a layer is given: an array, or the list of arrays of a pyramid."""
-        return [self.finest, *self.coarser] if self.coarser else self.finest
+        return [self.finest, *self.coarser] if self.pyramid else self.finest
 
     def write(self, labels: Pixels, start: tuple[int, ...]) -> None:
         """Put labels where they start, in all levels."""
@@ -58,10 +63,8 @@ class Levels:
 
 
 def _shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The shapes of the levels that follow the finest; none where planes are small."""
-    found: list[tuple[int, ...]] = []
-    last = shape
-    while is_large(shape) and math.prod(last[-2:]) > _COARSEST:
-        last = tuple(thinned_shape(shape, 2 ** (len(found) + 1)))
-        found.append(last)
+    """The shapes of the levels that follow the finest, of which there is one at least."""
+    found = [tuple(thinned_shape(shape, 2))]
+    while math.prod(found[-1][-2:]) > _COARSEST:
+        found.append(tuple(thinned_shape(shape, 2 ** (len(found) + 1))))
     return found

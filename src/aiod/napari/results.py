@@ -13,7 +13,7 @@ import numpy as np
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord
 from aiod.flow.results.labels import open_labels
-from aiod.flow.results.view import lazy_levels
+from aiod.flow.results.view import is_large, lazy_levels
 from aiod.flow.source import Box, Pixels
 from aiod.napari.adding import add_labels
 from aiod.napari.levels import Levels
@@ -181,6 +181,7 @@ class Room:
     def put(self, name: str, labels: Pixels) -> Levels:
         """Labels where those of their set wait for them, if they fit; else by themselves."""
         levels = self._there.get(name)
+        pyramid = levels.pyramid if levels is not None else is_large(labels.shape)
         if levels is not None and levels.finest.shape == labels.shape:
             for thread in self._touching:
                 thread.join()
@@ -188,7 +189,7 @@ class Room:
                 if not self._closed and np.can_cast(labels.dtype, levels.finest.dtype):
                     levels.write(labels, (0,) * labels.ndim)
                     return levels
-        return Levels.of(labels)
+        return Levels.of(labels, pyramid=pyramid)
 
     def close(self) -> None:
         """Nothing more is written; what is being written is waited for."""

@@ -236,8 +236,7 @@ class Segment(QWidget):
         growing = self._growing
         acts: list[Callable[[], object]] = [partial(growing.finish, each) for each in shown]
         looks = previews(self._viewer, asked.frame, self)
-        acts += [partial(setattr, layer, "visible", False) for layer in looks]
-        self._looks += looks
+        acts += [partial(self._hide, layer) for layer in looks]
 
         def act() -> None:
             if asked is not self._work.current:
@@ -255,9 +254,17 @@ class Segment(QWidget):
 
         in_another_turn(act, asker=self)
 
-    def _take_away(self, layer: Any) -> None:
-        if layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+    def _hide(self, look: Any) -> None:
+        self._looks.append(look)
+        look.visible = False
+
+    def _take_looks(self) -> None:
+        """Take hidden looks away, each in a turn of its own."""
+        look = self._looks.pop() if self._looks else None
+        if look in self._viewer.layers:
+            self._viewer.layers.remove(look)
+        if self._looks:
+            in_another_turn(self._take_looks, asker=self)
 
     def _finish(self, asked: Asked, images: Sequence[ImageRecord], folder: Path) -> None:
         self.table.add(images)
@@ -284,9 +291,7 @@ class Segment(QWidget):
         self._set_busy(busy=False)
         self._report.show(several=self._several)
         self._growing.end()
-        looks, self._looks = self._looks, []
-        for layer in looks:
-            in_another_turn(partial(self._take_away, layer), asker=self)
+        in_another_turn(self._take_looks, asker=self)
         self.done.emit()
 
     # --- how it looks ---------------------------------------------------------------------------
@@ -338,6 +343,8 @@ class Segment(QWidget):
             if self._docked and self.parent() is None:
                 self._work.close()
                 self._growing.end()  # what has come is the user's
+                while self._looks:
+                    self._take_looks()
                 self.deleteLater()
             self._docked = self.parent() is not None
         return bool(super().event(event))

@@ -180,6 +180,7 @@ class Picked(Section):
         self.picked: list[int] = []
         self.text = words()
         self._watched: Labels | None = None
+        self._anyhow = False
         self._callback = _weakly(self)
         self._add(self.text)
         self._add(
@@ -213,6 +214,7 @@ class Picked(Section):
         if self.desk.layer is not None:
             self.desk.viewer.layers.selection.active = self.desk.layer
             self.desk.layer.mode = "pick"
+            self._anyhow = self.desk.layer.mode != "pick"  # napari has no such mode for pyramids
 
     def toggle(self, number: int) -> None:
         """Pick an object, or let it go."""
@@ -244,14 +246,14 @@ class Picked(Section):
     def _watch(self) -> None:
         if self._watched is not None and self._callback in self._watched.mouse_drag_callbacks:
             self._watched.mouse_drag_callbacks.remove(self._callback)
-        self._watched = self.desk.layer
+        self._watched, self._anyhow = self.desk.layer, False
         if self._watched is not None:
             self._watched.mouse_drag_callbacks.append(self._callback)
         self.clear()
 
     def click(self, layer: Labels, event: Any) -> None:
-        """Pick what lies under a click, where the layer is in its mode to pick."""
-        if layer.mode != "pick":
+        """Pick what lies under a click, where the layer is in its mode to pick or has none."""
+        if layer.mode != "pick" and not self._anyhow:
             return
         value = layer.get_value(
             event.position,
