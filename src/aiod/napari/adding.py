@@ -32,8 +32,7 @@ def add_quietly(viewer: Any, pixels: Any, *, widget: QWidget, **keywords: Any) -
 
     The window of the `widget` is drawn anew in the next turn of Qt's loop, and not before.
     """
-    layer = _light(pixels, **keywords)
-    layer.visible = False  # napari 0.6 can add no labels that never were
+    layer = _light(pixels, visible=False, **keywords)
     selection, window = viewer.layers.selection, widget.window()
     first, *others = list(selection) or [None]
     in_another_turn(partial(window.setUpdatesEnabled, True), asker=window)
