@@ -167,7 +167,7 @@ def drawing(viewer: Any, application: Any, side: int) -> Figure:
     for number in range(1, 9):
         labels = np.zeros((side, side), np.uint32)
         labels[:: number + 1] = number
-        data = Levels.of(labels).data  # a pyramid where the layer is one
+        data = Levels.of(labels, pyramid=layer.multiscale).data
         spin(application, 0.3)
         begun = time.perf_counter()
         layer.data = data
