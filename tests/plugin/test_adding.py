@@ -85,16 +85,19 @@ def test_the_window_is_drawn_again_where_a_layer_cannot_be_added(viewer: Any, qt
     qtbot.waitUntil(widget.window().updatesEnabled)
 
 
-def test_a_layer_that_another_plugin_fails_at_is_not_left_hidden(viewer: Any) -> None:
+def test_a_layer_that_another_plugin_fails_at_is_not_left_hidden(viewer: Any, qtbot: Any) -> None:
     def fail(event: Any) -> None:
         viewer.layers.events.inserted.disconnect(fail)
         raise RuntimeError("of another plugin")
 
+    widget = QWidget()
+    viewer.window.add_dock_widget(widget, name="any")
     viewer.layers.events.inserted.connect(fail)
     with contextlib.suppress(Exception):
-        add_quietly(viewer, np.ones((20, 20), np.uint32), widget=QWidget())
+        add_quietly(viewer, np.ones((20, 20), np.uint32), widget=widget)
         pytest.fail("nothing was raised")
     assert all(layer.visible for layer in viewer.layers)
+    qtbot.waitUntil(widget.window().updatesEnabled)
     sys.last_value = sys.last_traceback = None  # where vispy keeps the viewer
 
 
