@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QWidget
 
-from aiod.napari.adding import add_labels, add_quietly, make_ready
+from aiod.napari.adding import add_labels, add_quietly, warm_up
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -104,8 +104,8 @@ def test_a_layer_that_another_plugin_fails_at_is_not_left_hidden(viewer: Any, qt
 def test_what_the_first_labels_need_is_loaded_once_segment_is_open(
     segment: Segment, qtbot: Any
 ) -> None:
-    make_ready.cache_clear()
+    warm_up.cache_clear()
     other = Segment(segment._viewer)
     qtbot.addWidget(other)
-    assert not make_ready.cache_info().currsize
-    qtbot.waitUntil(lambda: make_ready.cache_info().currsize == 1)
+    assert not warm_up.cache_info().currsize
+    qtbot.waitUntil(lambda: warm_up.cache_info().currsize == 1)

@@ -56,6 +56,15 @@ def segment(toys: Path, viewer: Any, cells: Image, qtbot: Any) -> Segment:
 
 
 @pytest.fixture
+def changes(viewer: Any) -> list[str]:
+    """The names of the layers that are added and removed, from now on."""
+    found: list[str] = []
+    viewer.layers.events.inserted.connect(lambda event: found.append(f"+{event.value.name}"))
+    viewer.layers.events.removed.connect(lambda event: found.append(f"-{event.value.name}"))
+    return found
+
+
+@pytest.fixture
 def wait(segment: Segment, qtbot: Any) -> Callable[..., None]:
     """Wait until the widget has done what it was asked for, or until something is so."""
 

@@ -49,7 +49,7 @@ def add_quietly(viewer: Any, pixels: Any, *, widget: QWidget, **keywords: Any) -
 
 
 @cache
-def make_ready() -> None:
+def warm_up() -> None:
     """Have napari load what it needs for the first labels of a session: half a second."""
     pixels = np.zeros((4, 4), np.uint32)
     for each in (pixels, pixels[::2, ::2]):  # it has code for each of the two kinds

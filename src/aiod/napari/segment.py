@@ -21,7 +21,7 @@ from aiod.flow.command import command_of
 from aiod.flow.protocol import Message
 from aiod.flow.record import ImageRecord, RunRecord
 from aiod.flow.request import Request, step_sets
-from aiod.napari.adding import make_ready
+from aiod.napari.adding import warm_up
 from aiod.napari.background import in_another_turn, in_background
 from aiod.napari.form import RunForm, buttons, of_picture
 from aiod.napari.growing import Growing
@@ -76,7 +76,7 @@ class Segment(QWidget):
         self.destroyed.connect(partial(Work.close, self._work))  # which it keeps until then
         if self.form.source.layer is None:
             self.notice.say(_HINT)
-        in_another_turn(make_ready, asker=self, after=_SECONDS_AT_REST)
+        in_another_turn(warm_up, asker=self, after=_SECONDS_AT_REST)
 
     # --- what is asked for ----------------------------------------------------------------------
 
