@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QWidget
 
-from aiod.napari.adding import add_labels, add_quietly, warm_up
+from aiod.napari.adding import add_labels, add_quietly, light_labels, warm_up
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -60,7 +60,8 @@ def test_a_layer_that_is_added_quietly_changes_nothing_else(
     heard: list[Any] = []
     viewer.layers.selection.events.active.connect(heard.append)
     viewer.layers.selection.events.changed.connect(heard.append)
-    layer = add_quietly(viewer, np.ones((20, 20), np.uint32), widget=widget, name="mine")
+    layer = light_labels(np.ones((20, 20), np.uint32), name="mine")
+    add_quietly(viewer, layer, widget=widget)
     assert viewer.layers[-1] is layer
     assert not layer.visible
     assert viewer.layers.selection == before
@@ -78,8 +79,9 @@ def test_a_layer_that_is_added_quietly_changes_nothing_else(
 def test_the_window_is_drawn_again_where_a_layer_cannot_be_added(viewer: Any, qtbot: Any) -> None:
     widget = QWidget()
     viewer.window.add_dock_widget(widget, name="any")
+    layer = light_labels(np.ones((2, 2), int))
     with contextlib.suppress(AttributeError):  # a viewer that takes no layer
-        add_quietly(SimpleNamespace(layers=viewer.layers), np.ones((2, 2), int), widget=widget)
+        add_quietly(SimpleNamespace(layers=viewer.layers), layer, widget=widget)
         pytest.fail("nothing was raised")
     assert not widget.window().updatesEnabled()
     qtbot.waitUntil(widget.window().updatesEnabled)
@@ -94,7 +96,7 @@ def test_a_layer_that_another_plugin_fails_at_is_not_left_hidden(viewer: Any, qt
     viewer.window.add_dock_widget(widget, name="any")
     viewer.layers.events.inserted.connect(fail)
     with contextlib.suppress(Exception):
-        add_quietly(viewer, np.ones((20, 20), np.uint32), widget=widget)
+        add_quietly(viewer, light_labels(np.ones((20, 20), np.uint32)), widget=widget)
         pytest.fail("nothing was raised")
     assert all(layer.visible for layer in viewer.layers)
     qtbot.waitUntil(widget.window().updatesEnabled)

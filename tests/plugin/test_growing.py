@@ -17,6 +17,8 @@ from toylab import Image, blobs, lines, pieces
 from window import is_painted, labels_in, squeezed
 
 from aiod.flow.protocol import Message
+from aiod.napari import work
+from aiod.napari.picture import picture_of
 from aiod.napari.results import Room
 from aiod.napari.segment import Segment
 
@@ -42,6 +44,25 @@ def test_the_layer_is_there_at_the_press_and_to_the_end(
     assert changes == ["+nuclei (arriving)"]
     assert layer.name == "nuclei"
     assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+def test_nothing_is_read_before_the_layer_is_seen(
+    segment: Segment,
+    viewer: Any,
+    wait: Callable[..., None],
+    press: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[list[str]] = []
+
+    def read(*asked: Any) -> Any:  # in a thread
+        seen.append([layer.name for layer in viewer.layers if layer.visible])
+        return picture_of(*asked)
+
+    monkeypatch.setattr(work, "picture_of", read)
+    press()
+    wait()
+    assert seen == [["cells", ARRIVING]]
 
 
 def test_tiles_and_labels_come_into_one_array(

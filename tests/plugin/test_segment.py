@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from window import is_painted, labels_in, squeezed
 from aiod.errors import AiodError, UnknownModelError, UsageError
 from aiod.flow.protocol import Message
 from aiod.flow.record import read_record
+from aiod.napari import work
 from aiod.napari.notice import FIELDS
 from aiod.napari.picture import picture_of
 from aiod.napari.segment import Segment
@@ -532,21 +533,37 @@ def test_a_renamed_layer_is_still_the_one(segment: Segment, viewer: Any) -> None
     assert segment.form.request().inputs == ("renamed",)
 
 
+@pytest.mark.parametrize("reading", [False, True])
 def test_cancel_before_anything_was_asked_for_is_heard(
-    segment: Segment, wait: Callable[..., None], home: Path, monkeypatch: pytest.MonkeyPatch
+    segment: Segment,
+    viewer: Any,
+    qtbot: Any,
+    wait: Callable[..., None],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reading: bool,
 ) -> None:
-    from aiod.napari import segment as module
+    begun, go_on = threading.Event(), threading.Event()
 
     def slowly(seen: Any, folder: Path) -> Any:
-        time.sleep(1.0)
+        begun.set()
+        go_on.wait()
         return picture_of(seen, folder)
 
-    monkeypatch.setattr(module, "picture_of", slowly)
+    monkeypatch.setattr(work, "picture_of", slowly)
     segment.run()
+    if reading:
+        wait(begun.is_set)
     segment.cancel()
+    go_on.set()
     assert not segment.busy
     assert segment.notice.text.startswith("Stopped.")
-    wait(lambda: bool(list(home.glob("aiod-out/images/*/*.tif"))))
+    assert [layer.name for layer in viewer.layers] == ["cells"]
+    if reading:
+        wait(lambda: bool(list(home.glob("aiod-out/images/*/*.tif"))))
+    qtbot.wait(500)
+    assert begun.is_set() == reading
+    assert [layer.name for layer in viewer.layers] == ["cells"]
     assert not list(home.glob("aiod-out/toy-*"))
 
 

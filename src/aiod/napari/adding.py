@@ -20,43 +20,7 @@ from aiod.napari.background import in_another_turn
 _TOOLS = ("polygon", "brush_stroke")
 
 
-def add_labels(viewer: Any, pixels: Any, **keywords: Any) -> Labels:
-    """What `viewer.add_labels` does, with its keywords, in less time."""
-    layer = _light(pixels, **keywords)
-    viewer.add_layer(layer)
-    return layer
-
-
-def add_quietly(viewer: Any, pixels: Any, *, widget: QWidget, **keywords: Any) -> Labels:
-    """Add labels that are not drawn until they are made visible; what was selected stays so.
-
-    The window of the `widget` is drawn anew in the next turn of Qt's loop, and not before.
-    """
-    layer = _light(pixels, visible=False, **keywords)
-    selection, window = viewer.layers.selection, widget.window()
-    first, *others = list(selection) or [None]
-    in_another_turn(partial(window.setUpdatesEnabled, True), asker=window)
-    window.setUpdatesEnabled(False)
-    try:
-        with selection.events.blocker_all():
-            viewer.add_layer(layer)  # which selects it
-            selection.active = first
-            selection.update(others)
-    except Exception:  # of another plugin: what is there of the layer must not stay hidden
-        layer.visible = True
-        raise
-    return layer
-
-
-@cache
-def warm_up() -> None:
-    """Have napari load what it needs for the first labels of a session: half a second."""
-    pixels = np.zeros((4, 4), np.uint32)
-    for each in (pixels, pixels[::2, ::2]):  # it has code for each of the two kinds
-        Labels(each)
-
-
-def _light(pixels: Any, **keywords: Any) -> Labels:
+def light_labels(pixels: Any, **keywords: Any) -> Labels:
     """Labels without the shapes of paint tools until one is chosen."""
     layer = Labels(pixels, **keywords)
     shapes: dict[str, Any] = getattr(layer, "_overlays", {})  # napari has no public name for them
@@ -70,3 +34,38 @@ def _light(pixels: Any, **keywords: Any) -> Labels:
 
     layer.events.mode.connect(show)
     return layer
+
+
+def add_labels(viewer: Any, pixels: Any, **keywords: Any) -> Labels:
+    """What `viewer.add_labels` does, with its keywords, in less time."""
+    layer = light_labels(pixels, **keywords)
+    viewer.add_layer(layer)
+    return layer
+
+
+def add_quietly(viewer: Any, layer: Labels, *, widget: QWidget) -> None:
+    """Add labels that are not drawn until they are made visible; what was selected stays so.
+
+    The window of the `widget` is drawn anew in the next turn of Qt's loop, and not before.
+    """
+    layer.visible = False
+    selection, window = viewer.layers.selection, widget.window()
+    first, *others = list(selection) or [None]
+    in_another_turn(partial(window.setUpdatesEnabled, True), asker=window)
+    window.setUpdatesEnabled(False)
+    try:
+        with selection.events.blocker_all():
+            viewer.add_layer(layer)  # which selects it
+            selection.active = first
+            selection.update(others)
+    except Exception:  # of another plugin: what is there of the layer must not stay hidden
+        layer.visible = True
+        raise
+
+
+@cache
+def warm_up() -> None:
+    """Have napari load what it needs for the first labels of a session: half a second."""
+    pixels = np.zeros((4, 4), np.uint32)
+    for each in (pixels, pixels[::2, ::2]):  # it has code for each of the two kinds
+        Labels(each)

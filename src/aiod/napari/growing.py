@@ -26,7 +26,7 @@ from aiod.flow.protocol import Message
 from aiod.flow.results.view import is_large
 from aiod.flow.source import Box, Pixels
 from aiod.flow.tiles.arrival import thinned_shape, thinning
-from aiod.napari.adding import add_quietly
+from aiod.napari.adding import add_quietly, light_labels
 from aiod.napari.background import in_another_turn
 from aiod.napari.levels import Levels
 from aiod.napari.masks import finest
@@ -149,6 +149,11 @@ class Growing:
             else:
                 self._fillings[name] = _Filling(left, _levels_in(left), new=False)
                 left.editable = False
+        self._arm()
+
+    def then(self, act: Callable[[], object]) -> None:
+        """Call `act` once the layers are there."""
+        self._steps.append(act)
         self._arm()
 
     def add(self, message: Message) -> None:
@@ -304,14 +309,17 @@ class Growing:
         shown = Shown(f"{name} {_ARRIVING}", levels.data, kept, self._about(name))
         old = self._unless_other(filling.layer if filling else None, shown)
         place = self._frame.place(kept, step=step)
-        add = partial(add_quietly, widget=self._asker)
-        layer = put(self._viewer, shown, place, old, add=add)
+        steps: list[Callable[[], object]] = []
+        if old is None:
+            layer = light_labels(shown.data, visible=False, **shown.keywords(place))
+            steps.append(partial(add_quietly, self._viewer, layer, widget=self._asker))
+        else:
+            layer = put(self._viewer, shown, place, old)
         layer.editable = False  # what a user paints would be lost
         if ready is None:
-            added = layer is not old
-            ready = self._fillings[name] = _Filling(layer, levels, new=True, hidden=added)
-            ready.touch()
-            self._steps.extendleft((ready.appear, _rest))  # the last one comes first
+            ready = self._fillings[name] = _Filling(layer, levels, new=True, hidden=bool(steps))
+            steps += (_rest, ready.appear, ready.touch)
+            self._steps.extendleft(reversed(steps))  # before those of other sets
             self._arm()
         return ready
 

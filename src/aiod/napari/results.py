@@ -163,6 +163,12 @@ class Shown:
         """The array, of a pyramid the largest."""
         return self.data[0] if self.multiscale else self.data
 
+    def keywords(self, place: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a new layer that shows it at a `place`."""
+        metadata = {_MARK: dict(self.metadata)}
+        about = {"name": self.name, "metadata": metadata, "multiscale": self.multiscale}
+        return {**about, **place}
+
     def fits(self, layer: Any) -> bool:
         """Whether a layer can show it: napari has other ones for other axes, and for pyramids."""
         return bool(layer.ndim == self.finest.ndim and layer.multiscale == self.multiscale)
@@ -235,13 +241,12 @@ def put(
 ) -> Any:
     """Labels in a layer of ours, or in a new one where there is none that they fit.
 
-    `add` adds it to the viewer: as another kind of layer, or in another way.
+    `add` makes it and adds it to the viewer, as another kind of layer too.
     """
-    metadata = {_MARK: dict(shown.metadata)}
+    keywords = shown.keywords(place)
     if layer is None or layer not in viewer.layers or not shown.fits(layer):
-        about = {"name": shown.name, "metadata": metadata, "multiscale": shown.multiscale}
-        return add(viewer, shown.data, **about, **place)
-    layer.name, layer.metadata = shown.name, metadata
+        return add(viewer, shown.data, **keywords)
+    layer.name, layer.metadata = keywords["name"], keywords["metadata"]
     for key, values in place.items():
         if tuple(getattr(layer, key)) != tuple(values):  # napari looks at all pixels each time
             setattr(layer, key, values)

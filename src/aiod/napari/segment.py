@@ -164,6 +164,7 @@ class Segment(QWidget):
         if asked.do == "run":
             self._growing.begin(asked.sets)
         self.progress.begin(f"reading {printable(asked.seen.name)}…" if asked.seen else "")
+        self._growing.then(partial(self._work.start, asked))  # a thread that reads slows the window
 
     def _hear(self, asked: Asked, message: Message) -> None:
         said = message.said

@@ -49,9 +49,9 @@ class Asked:
 class Work(QObject):
     """Does what is asked for, one after the other.
 
-    `began` tells of each as its turn comes; then `told` of the messages of the process. It goes on
-    to the next with `go_on`, or by itself where one has `failed`. At last it has `ended`, which
-    says whether it was stopped.
+    `began` tells of each as its turn comes, and waits for `start`; then `told` tells of the
+    messages of the process. It goes on to the next with `go_on`, or by itself where one has
+    `failed`. At last it has `ended`, which says whether it was stopped.
     """
 
     began = Signal(object)
@@ -100,6 +100,11 @@ class Work(QObject):
         self._number += 1
         self._sent = self._stopping = False
         self.began.emit(asked)
+
+    def start(self, asked: Asked) -> None:
+        """Read the layer of what has begun, then ask the process; unless it was stopped since."""
+        if asked is not self.current:
+            return
         if asked.seen is None:
             self._send(asked, asked.request)
             return
