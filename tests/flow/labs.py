@@ -5,6 +5,7 @@ A test module takes it with ``pytest_plugins = "labs"``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +32,11 @@ def _nothing_left() -> Iterator[None]:
     import psutil
 
     yield
-    children = psutil.Process().children(recursive=True)
-    workers = [each for each in children if "inside.py" in " ".join(each.cmdline())]
+    workers = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            if "inside.py" in " ".join(child.cmdline()):
+                workers.append(child)
     _, left = psutil.wait_procs(workers, timeout=5)
     assert not left
 
