@@ -122,33 +122,24 @@ def run(
             for each in refused
             for steps in settled.sets
         ]
-        finished: dict[str, list[ImageRecord]] = {}
-        for each in ready:
-            found = [finished_image(folder, key, each, steps) for steps in settled.sets]
-            if all(image is not None and _has_all(image, request) for image in found):
-                finished[each.sample.name] = [image for image in found if image is not None]
-        earlier = sum(map(len, finished.values()))
+        finished = _finished(settled, ready, folder, key)
         images += itertools.chain.from_iterable(finished.values())
-        waiting = [each for each in ready if each.sample.name not in finished]
         told = _Told(folder, record, images, clock)
+        waiting = [each for each in ready if each.sample.name not in finished]
         if waiting:
             workers = settled.profile.worker_count(device, request.workers)
             spec = worker_spec(settled, environment, weights, device, workers)
             tiles = sum(len(plan_of(settled, each, settled.sets[0])) for each in waiting)
-            try:
-                with engines(workers, spec, models=min(workers, tiles)) as engine:
-                    running = Running(settled, engine, spec, folder, key, progress, watch)
-                    _segment_all(running, waiting, told.add)
-            except BaseException:
-                if images:
-                    with contextlib.suppress(AiodError):  # what happened before matters more
-                        told.write()
-                raise
+            models = min(workers, tiles)
+            with told.whatever_happens(), engines(workers, spec, models=models) as engine:
+                running = Running(settled, engine, spec, folder, key, progress, watch)
+                _segment_all(running, waiting, told.add)
         record = told.write()
         from aiod.flow.methods import bibtex_of, methods_of
 
         write_atomically(folder / "methods.md", methods_of(record, registry))
         write_atomically(folder / "citations.bib", bibtex_of(record, registry))
+    earlier = sum(map(len, finished.values()))
     asked = (*(each.sample for each in ready), *(each.sample for each in refused))
     return Done(folder, record, earlier, tuple(sample.name for sample in asked))
 
@@ -168,6 +159,17 @@ class _Told:
         self.images.append(image)
         if time.monotonic() - self.written > _SECONDS_BETWEEN_RECORDS:
             self.write()
+
+    @contextlib.contextmanager
+    def whatever_happens(self) -> Iterator[None]:
+        """Write the record, if there is anything to tell, where the work ends early."""
+        try:
+            yield
+        except BaseException:
+            if self.images:
+                with contextlib.suppress(AiodError):  # what happened before matters more
+                    self.write()
+            raise
 
     def write(self) -> RunRecord:
         seconds = round(time.monotonic() - self.clock, 3)
@@ -302,6 +304,19 @@ def _may_be(ready: Ready, image: ImageRecord) -> bool:
     """Whether a record is of the same image, moved or changed, but not both."""
     path = str(ready.sample.path.absolute())
     return image.fingerprint == ready.image.fingerprint or image.path == path
+
+
+def _finished(
+    settled: Settled, ready: Sequence[Ready], folder: Path, key: str
+) -> dict[str, list[ImageRecord]]:
+    """Of each image that an earlier call finished, with all that is asked for now, its records."""
+    finished = {}
+    for each in ready:
+        found = [finished_image(folder, key, each, steps) for steps in settled.sets]
+        images = [it for it in found if it is not None and _has_all(it, settled.request)]
+        if len(images) == len(found):
+            finished[each.sample.name] = images
+    return finished
 
 
 def _has_all(image: ImageRecord, request: Request) -> bool:
