@@ -17,6 +17,7 @@ import pytest
 from test_stitch import same_labels
 from toylab import Image, labels_of, lines
 
+from aiod.errors import AiodError
 from aiod.flow import protocol
 from aiod.flow.hosted import Hosted
 from aiod.flow.protocol import Message
@@ -171,6 +172,16 @@ def test_a_process_that_is_lost_is_told_of_and_replaced(
     psutil.wait_procs(models, timeout=15)
     assert not any(model.is_running() for model in models)
     assert talk.answer("run", request_for())[-1].said["event"] == "done"
+
+
+def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
+    talk: Talk, request_for: Callable[..., Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/nowhere/python")
+        with pytest.raises(AiodError, match="cannot be started: no such file"):
+            talk.ask("plan", request_for())
+    assert talk.answer("plan", request_for())[-1].said["event"] == "plan"
 
 
 @pytest.mark.parametrize("end", ["closed", "killed"])

@@ -5,7 +5,6 @@ Napari holds the window up as it adds a layer or removes one, so no run may do e
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -428,47 +427,3 @@ def test_a_process_lost_while_labels_are_shown_mixes_no_layers(
     assert {each.metadata["aiod"]["of"] for each in of_more} == {"more"}
     assert {each.name.partition(" ")[0] for each in of_more} == {"nuclei-raw", "nuclei-soft"}
     assert all(each.translate.tolist()[-1] == 200 for each in of_more)
-
-
-def test_a_layer_that_cannot_be_taken_away_leaves_the_form_in_use(
-    segment: Segment,
-    viewer: Any,
-    wait: Callable[..., None],
-    press: Callable[[], Any],
-    qtbot: Any,
-) -> None:
-    def fail(event: Any) -> None:
-        viewer.layers.events.removed.disconnect(fail)
-        raise RuntimeError("of another plugin")
-
-    viewer.layers.events.removed.connect(fail)
-    with qtbot.captureExceptions():
-        press()
-        with contextlib.suppress(Exception):
-            segment.cancel()
-        wait()
-    assert segment.run_button.isEnabled()
-    segment.run()
-    wait()
-    assert segment.notice.text.startswith("Done.")
-
-
-def test_labels_that_napari_cannot_show_are_told_of(
-    segment: Segment, viewer: Any, wait: Callable[..., None], press: Callable[[], Any]
-) -> None:
-    def fail(event: Any) -> None:
-        if layer.name == "nuclei":  # the finished labels
-            raise RuntimeError("of another plugin")
-
-    segment.preview()
-    wait()
-    look = viewer.layers["nuclei (preview)"]
-    layer = press()
-    layer.events.set_data.connect(fail)
-    wait()
-    assert segment.notice.text.startswith("The labels are in ~/aiod-out/toy-plane")
-    assert "of another plugin" in segment.notice.text
-    assert segment.run_button.isEnabled()
-    assert layer.editable
-    assert look in viewer.layers
-    assert look.visible

@@ -15,7 +15,7 @@ import pytest
 from qtpy.QtWidgets import QLabel
 from superqt import QCollapsible
 from test_stitch import same_labels
-from toylab import Image, blobs, lines, pieces
+from toylab import Image, blobs, lines, pieces, save
 from window import is_painted, labels_in, squeezed
 
 from aiod.errors import AiodError, UnknownModelError, UsageError
@@ -208,6 +208,30 @@ def test_late_news_of_an_earlier_process_ends_no_later_run(
     assert "Done." in segment.notice.text
     (layer,) = labels_in(viewer).values()
     assert same_labels(squeezed(layer), pieces(cells, 150))
+
+
+@pytest.mark.parametrize("files", [False, True])
+def test_a_process_that_cannot_be_started_is_told_of(
+    segment: Segment,
+    viewer: Any,
+    cells: Image,
+    wait: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    files: bool,
+) -> None:
+    if files:
+        save(tmp_path / "cells.tif", cells, "YX")
+        segment.form.source.choose(paths=[str(tmp_path / "cells.tif")])
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/nowhere/python")
+        segment.run()
+        wait()
+    assert segment.notice.text.startswith("The process that does the work cannot be started: no")
+    assert not labels_in(viewer)
+    segment.run()
+    wait()
+    assert segment.notice.text.startswith("Done.")
 
 
 @pytest.mark.parametrize("what", ["viewer", "dock"])

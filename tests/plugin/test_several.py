@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from toylab import Image, blobs, pieces, save
 from window import is_painted, labels_in, squeezed
 
 from aiod.flow.record import read_record
+from aiod.napari import work
+from aiod.napari.picture import picture_of
 from aiod.napari.segment import Segment
 
 pytest_plugins = ["labs", "window"]
@@ -103,6 +106,32 @@ def test_cancel_ends_the_layers_that_wait_too(
     wait()
     assert segment.notice.text.startswith("Stopped.")
     assert not list(home.glob("aiod-out/*/more*"))
+
+
+def test_a_layer_that_was_still_being_read_at_cancel_has_no_say_in_the_next_run(
+    segment: Segment,
+    more: Image,
+    wait: Callable[..., None],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def read(*asked: Any) -> Any:
+        if not begun.is_set():
+            begun.set()
+            go_on.wait()
+        return picture_of(*asked)
+
+    monkeypatch.setattr(work, "picture_of", read)
+    segment.run()
+    wait(begun.is_set)
+    segment.cancel()
+    segment.run()
+    go_on.set()
+    wait()
+    (folder,) = home.glob("aiod-out/*/run.json")
+    assert {image.sample for image in read_record(folder.parent).images} == {"cells", "more"}
 
 
 def test_layers_are_channels_of_one_image(

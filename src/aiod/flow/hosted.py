@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from aiod.errors import AiodError
+from aiod.files import reason
 from aiod.flow import protocol
 from aiod.flow.protocol import Message
 
@@ -39,7 +41,6 @@ class Hosted:
     def __init__(self, hear: Callable[[Message], object], *, folder: Path | None = None) -> None:
         self._hear, self._folder = hear, folder
         self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
         self._outbox: Outbox = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closing = False
@@ -51,12 +52,21 @@ class Hosted:
         return process.pid if process is not None and process.poll() is None else None
 
     def ask(self, said: Mapping[str, Any]) -> int | None:
-        """Send a request; returns at once, with the number of the process that is asked."""
+        """Send a request; returns at once, with the number of the process that is asked.
+
+        Raises AiodError where the process cannot be started.
+        """
         with self._lock:
             if self._closing:
                 return None
             if self._process is None or self._process.poll() is not None:
-                self._start()
+                try:
+                    self._start()
+                except OSError as error:
+                    raise AiodError(
+                        f"The process that does the work cannot be started: {reason(error)}.",
+                        hint="close other programs and make room on the disk, then try again",
+                    ) from error
             assert self._process is not None
             self._outbox.put(said)
             return self._process.pid
@@ -89,23 +99,26 @@ class Hosted:
     def _start(self) -> None:
         # Both outlive the process: somebody may want to read its last words, and what it or its
         # models leave in the folder, as when they are killed, has to go.
-        self._log = tempfile.TemporaryFile(prefix="aiod-host-")  # noqa: SIM115
-        scratch = tempfile.TemporaryDirectory(prefix="aiod-host-", ignore_cleanup_errors=True)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "aiod.flow.host"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            cwd=self._folder,
-            env={**os.environ, **dict.fromkeys(_TEMPORARY, scratch.name)},
-            start_new_session=True,
-            creationflags=_LESS_URGENT,
-        )
+        with contextlib.ExitStack() as made:
+            log = made.enter_context(tempfile.TemporaryFile(prefix="aiod-host-"))
+            scratch = tempfile.TemporaryDirectory(prefix="aiod-host-", ignore_cleanup_errors=True)
+            made.callback(scratch.cleanup)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "aiod.flow.host"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._folder,
+                env={**os.environ, **dict.fromkeys(_TEMPORARY, scratch.name)},
+                start_new_session=True,
+                creationflags=_LESS_URGENT,
+            )
+            made.pop_all()
         self._outbox = queue.SimpleQueue()
         assert self._process.stdin is not None
         writing = (self._process.stdin, self._outbox)
         threading.Thread(target=_write, args=writing, daemon=True).start()
-        reading = (self._process, self._log, scratch)
+        reading = (self._process, log, scratch)
         threading.Thread(target=self._read, args=reading, daemon=True).start()
 
     def _read(

@@ -312,7 +312,7 @@ class Growing:
         steps: list[Callable[[], object]] = []
         if old is None:
             layer = light_labels(shown.data, visible=False, **shown.keywords(place))
-            steps.append(partial(add_quietly, self._viewer, layer, widget=self._asker))
+            steps.append(partial(self._add_layer, name, layer))
         else:
             layer = put(self._viewer, shown, place, old)
         layer.editable = False  # what a user paints would be lost
@@ -322,6 +322,13 @@ class Growing:
             self._steps.extendleft(reversed(steps))  # before those of other sets
             self._arm()
         return ready
+
+    def _add_layer(self, name: str, layer: Labels) -> None:
+        try:
+            add_quietly(self._viewer, layer, widget=self._asker)
+        finally:
+            if layer not in self._viewer.layers:  # the first tile makes another one
+                self._fillings.pop(name, None)
 
     def _unless_other(self, layer: Any, shown: Shown) -> Any:
         """A layer, if it can show this; else it goes."""

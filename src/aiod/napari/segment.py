@@ -159,12 +159,15 @@ class Segment(QWidget):
     # --- what is told ---------------------------------------------------------------------------
 
     def _begin(self, asked: Asked) -> None:
-        last, self._growing = self._growing, Growing(self._viewer, asked.frame, self)
-        last.end()
-        if asked.do == "run":
-            self._growing.begin(asked.sets)
+        last, growing = self._growing, Growing(self._viewer, asked.frame, self)
+        self._growing = growing
         self.progress.begin(f"reading {printable(asked.seen.name)}…" if asked.seen else "")
-        self._growing.then(partial(self._work.start, asked))  # a thread that reads slows the window
+        try:
+            last.end()
+            if asked.do == "run":
+                growing.begin(asked.sets)
+        finally:  # whatever other plugins think of it
+            growing.then(partial(self._work.start, asked))  # reading slows the window
 
     def _hear(self, asked: Asked, message: Message) -> None:
         said = message.said

@@ -110,7 +110,7 @@ class Work(QObject):
             return
         in_background(
             partial(picture_of, asked.seen, Path.home() / COPIES),
-            lambda picture: self._send(asked, self._apart(asked, picture)),
+            partial(self._go_with, asked),
             partial(self.fail, asked),
             asker=self,
         )
@@ -165,15 +165,21 @@ class Work(QObject):
         own = "".join(c if c.isalnum() or c in "-_" else "_" for c in asked.seen.name)
         return replace(request, out=(request.out or Path.home() / OUT) / own)
 
+    def _go_with(self, asked: Asked, picture: Picture) -> None:
+        """Ask for a layer that was read, unless that was cancelled since."""
+        if asked is self.current:
+            self._send(asked, self._apart(asked, picture))
+
     def _send(self, asked: Asked, request: Request) -> None:
-        """Ask the process, unless it was cancelled since."""
-        if asked is not self.current:
-            return
         said = {"id": self._number, "do": asked.do, "request": request_to_json(request)}
-        self._sent = True
-        self._pid = self._hosted.ask(
-            {**said, "region": asked.region, "command": command_of(request)}
-        )
+        try:
+            self._pid = self._hosted.ask(
+                {**said, "region": asked.region, "command": command_of(request)}
+            )
+        except AiodError as error:
+            self.fail(asked, error)
+        else:
+            self._sent = True
 
     def _hear(self, message: Message) -> None:
         said, asked = message.said, self.current
