@@ -5,6 +5,8 @@ Napari holds the window up as it adds a layer or removes one, so no run may do e
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,30 @@ def test_nothing_is_read_before_the_layer_is_seen(
     press()
     wait()
     assert seen == [["cells", ARRIVING]]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_pixels_of_a_layer_that_the_user_removes_are_let_go(
+    segment: Segment,
+    viewer: Any,
+    wait: Callable[..., None],
+    press: Callable[[], Any],
+    stopped: bool,
+) -> None:
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.3})
+    pixels = weakref.ref(press().data)
+    wait(lambda: is_painted(viewer))
+    if stopped:
+        segment.cancel()
+    wait()
+    assert pixels() is not None
+    viewer.layers.pop()
+
+    def gone() -> bool:
+        gc.collect()
+        return pixels() is None
+
+    wait(gone)
 
 
 def test_tiles_and_labels_come_into_one_array(

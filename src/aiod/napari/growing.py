@@ -273,6 +273,7 @@ class Growing:
         fillings, self._fillings = list(self._fillings.values()), {}
         self._undrawn, self._frame = [], None
         self._room.close()
+        self._room = Room({}, ())  # the last one holds the pixels
         for filling in fillings:
             filling.appear()
             filling.give_back()
