@@ -319,7 +319,7 @@ class Growing:
         layer.editable = False  # what a user paints would be lost
         if ready is None:
             ready = self._fillings[name] = _Filling(layer, levels, new=True, hidden=bool(steps))
-            steps += (_rest, ready.appear, ready.touch)
+            steps += (_rest, _rest, ready.appear, ready.touch)  # the window is drawn at rest
             self._steps.extendleft(reversed(steps))  # before those of other sets
             self._arm()
         return ready
