@@ -196,6 +196,27 @@ def test_a_process_that_is_lost_is_told_of_and_the_next_run_works(
     assert same_labels(squeezed(layer), pieces(cells, 150))
 
 
+def test_a_process_that_does_not_stop_is_ended(
+    segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None], tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    segment.form.parameters.give({"threshold": 150, "seconds": 0.5, "calls": str(calls)})
+    segment.run()
+    wait(lambda: len(lines(calls)) > 1)
+    host = psutil.Process(segment.pid)
+    family = [host, *host.children(recursive=True)]
+    host.suspend()  # deaf, as while packages are installed
+    segment.cancel()
+    wait()
+    assert segment.notice.text == "Stopped. Run goes on where it was."
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+    segment.run()
+    wait()
+    (layer,) = labels_in(viewer).values()
+    assert same_labels(squeezed(layer), pieces(cells, 150))
+    assert len(lines(calls)) <= 15 + 2
+
+
 def test_late_news_of_an_earlier_process_ends_no_later_run(
     segment: Segment, viewer: Any, cells: Image, wait: Callable[..., None]
 ) -> None:

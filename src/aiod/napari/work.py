@@ -26,8 +26,8 @@ from aiod.registry.settings import cache_folder
 
 COPIES = Path("aiod-out", "images")
 """Where the pixels of layers are kept that no file holds, below the user's home."""
-_PATIENCE = 2500
-"""Milliseconds after which a stop that is not heard of ends the process."""
+_PATIENCE = 1500
+"""Milliseconds after which a stop that has not come about ends the process."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +141,7 @@ class Work(QObject):
         self._hosted = Hosted(self._heard.emit, folder=Path.home())
 
     def _insist(self, asked: Asked | None) -> None:
-        """End the process where it does not hear of a stop, as while packages come in."""
+        """End the process where it does not stop, as while packages come in or in a long tile."""
         if self._stopping and asked is self.current:
             self._hosted.kill()
 
